@@ -1,0 +1,60 @@
+// Package concurrency runs functions at the same time, bounded, and takes
+// responsibility for them: every function here joins what it starts.
+//
+// # Fan-out
+//
+// [Map], [MapAll], [Each], [Gather], [GatherAll], [First] and [Join2] share
+// one set of promises:
+//
+//   - The limit is an argument. There is no unbounded form, and a limit that
+//     is not positive panics instead of hanging or meaning "unlimited".
+//   - Results align with the input.
+//   - Nothing is started once the context is done or a sibling has failed (or
+//     succeeded, for First). What runs is cancelled through its context, whose
+//     [context.Cause] is the error that stopped it.
+//   - Nothing is alive when the call returns. A function that ignores its
+//     context therefore delays the return; see [Abandon] for the alternative.
+//   - A panic in a task cancels the siblings, waits for them, and then panics
+//     in the caller with a [*PanicError] that holds the task's own stack.
+//     MapAll and GatherAll, which report each item on its own, put it into the
+//     item's slot instead.
+//   - [runtime.Goexit] in a task (a test's FailNow) cancels the siblings,
+//     waits for them and ends the calling goroutine too, in all of them.
+//   - The calling goroutine is one of the workers. A call makes progress by
+//     itself, so calls nest without deadlock, and a limit of 1 or a single
+//     item starts no goroutine.
+//
+// Workers pull the next index; items are never handed out in chunks, so a slow
+// item delays no other while a worker is free.
+//
+// # Limiters
+//
+// A [Limiter] admits or refuses, and learns from the result: [Semaphore] for
+// weights, [Breaker] for a dependency that fails. [Do] runs one function under
+// one. A [Permit] is a value that is returned once and may be copied freely.
+//
+// # Time
+//
+// [WaitFor] cancels a function that is late and waits until it has returned;
+// it cannot leak. [Abandon] returns on time and books the late function in an
+// [Orphans], which bounds how many there can be.
+//
+// # Repetition
+//
+// [Retry] takes an [Op], made only by [Idempotent] or [Keyed]: what is
+// repeated has been declared repeatable. [Permanent] and [RetryAfter] mark an
+// error for whoever decides about a repetition; every package of this module
+// reads the same marks.
+//
+// # Services
+//
+// [Run] runs the parts of a program, each a func(context.Context) error, and
+// stops them in reverse order. It is the whole of a main function:
+//
+//	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+//	defer stop()
+//	err := concurrency.Run(ctx, store.Run, consumer.Run, concurrencyhttp.Serve(srv, 5*time.Second))
+//
+// The package imports only the standard library and keeps no global state.
+// Telemetry is polled: see [Stats].
+package concurrency
