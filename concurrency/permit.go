@@ -1,0 +1,188 @@
+package concurrency
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+)
+
+// ErrRejected is matched by the error of every [Limiter] that refused instead
+// of waiting, and of [Abandon] when its [Orphans] are full: nothing was run.
+var ErrRejected = errors.New("concurrency: rejected")
+
+// Limiter admits work or refuses it, and learns from the result. [Semaphore]
+// and [Breaker] are limiters; [NewPermit] helps to write another one.
+//
+// Acquire asks for n units. It returns a [Permit] whose Done is to be called
+// once, or an error that matches [ErrRejected] if the limiter refused, or
+// ctx.Err() if ctx ended first; then there is nothing to return. It must not
+// wait once ctx is done, must refuse at once what it can never admit, and must
+// be safe for concurrent use.
+type Limiter interface {
+	Acquire(ctx context.Context, n int64) (Permit, error)
+}
+
+// Permit is the right to run what a [Limiter] admitted. It is a small value:
+// copies are the same permit, and handing one on hands on the duty to call
+// [Permit.Done]. The zero Permit does nothing.
+//
+// A permit whose Done is never called is lost to its limiter.
+type Permit struct {
+	slot  *slot
+	gen   uint64
+	units int64
+}
+
+// slot is the state behind a permit. Its owner may reuse it: the generation
+// moves on with the first Done, so older copies of the permit fall dead. All
+// fields but gen belong to whoever holds the current generation.
+type slot struct {
+	gen     atomic.Uint64
+	ctx     context.Context //nolint:containedctx // lives as long as the permit: its cancellation decides what Done reports
+	owner   *Semaphore                  // either owner
+	release func(known bool, err error) // or release
+	next    *slot                       // in the owner's free list
+}
+
+// NewPermit makes the permit of a [Limiter] of one's own. ctx is that of
+// Acquire. done runs once, on the goroutine of the first [Permit.Done], with
+// what that call found out; known is false if the result says nothing about
+// the work, so there are units to release but nothing to learn. A nil done
+// gives a permit that does nothing.
+func NewPermit(ctx context.Context, done func(known bool, err error)) Permit {
+	if done == nil {
+		return Permit{}
+	}
+	return Permit{slot: &slot{ctx: ctx, release: done}}
+}
+
+// Done returns the permit to its limiter and reports the result of the work.
+// It is made to be deferred with the address of a named result:
+//
+//	func (c *client) call(ctx context.Context) (err error) {
+//		p, err := c.limiter.Acquire(ctx, 1)
+//		if err != nil {
+//			return err
+//		}
+//		defer p.Done(&err)
+//		...
+//
+// If err is not the named result, Done sees nil where the work failed; [Do]
+// has no such trap. Only the first call on any copy of a permit counts, and
+// Done is safe for concurrent use.
+//
+// A nil pointer is neutral: the units are released and nothing is learned. So
+// is an error that matches [context.Canceled], or the cause of the
+// cancellation, once the context of Acquire has been cancelled: that the caller
+// left says nothing about the work. An expired deadline is a failure. A panic
+// is a failure, too, and passes on, provided that Done itself is the deferred
+// function and not called by one.
+func (p Permit) Done(err *error) {
+	v := recover() // must be called here: it works in the deferred function only
+	if v != nil {
+		p.done(true, newPanicError(v))
+		panic(v)
+	}
+	if err == nil {
+		p.done(false, nil)
+		return
+	}
+	p.done(true, *err)
+}
+
+func (p Permit) done(known bool, err error) {
+	s := p.slot
+	if s == nil || !s.gen.CompareAndSwap(p.gen, p.gen+1) {
+		return
+	}
+	ctx := s.ctx
+	s.ctx = nil // a slot in a free list must keep nothing of the request alive
+	if known && err != nil && callerLeft(ctx, err) {
+		known, err = false, nil
+	}
+	if s.owner != nil {
+		s.owner.put(s, p.units, known && err != nil)
+		return
+	}
+	s.release(known, err)
+}
+
+// callerLeft reports whether err is nothing but the caller's own cancellation.
+func callerLeft(ctx context.Context, err error) bool {
+	return ctx.Err() == context.Canceled && //nolint:errorlint // Err returns one of two values
+		(errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
+}
+
+// held reports whether Done has not been called yet.
+func (p Permit) held() bool { return p.slot != nil && p.slot.gen.Load() == p.gen }
+
+// Context returns ctx marked so that a nested Acquire of the same limiter
+// borrows p instead of waiting for it, which would never end: the nested permit
+// is the zero one. It costs one allocation for a [Semaphore]; for the zero
+// Permit and for limiters that cannot deadlock it returns ctx itself.
+//
+// A borrower may ask for as many units as p holds; for more it is refused at
+// once. Borrowers are not counted, so what runs concurrently below one permit
+// needs a limit of its own, as every fan-out has.
+func (p Permit) Context(ctx context.Context) context.Context {
+	if p.slot == nil || p.slot.owner == nil {
+		return ctx
+	}
+	return &permitContext{ctx, p}
+}
+
+type permitContext struct {
+	context.Context //nolint:containedctx // it is one
+	permit          Permit
+}
+
+// permitKey finds the permit of one semaphore in a context.
+type permitKey struct{ owner *Semaphore }
+
+func (c *permitContext) Value(key any) any {
+	if k, ok := key.(permitKey); ok && k.owner == c.permit.slot.owner {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// errExited is what the limiter learns if f leaves through runtime.Goexit.
+var errExited = errors.New("concurrency: Do: the function called runtime.Goexit")
+
+// Do acquires one unit of l, calls f, and returns the unit with f's result. If
+// l does not admit it, f is not called and the error is that of Acquire.
+// Otherwise value and error are those of f, unchanged. f's context is marked by
+// [Permit.Context], so f may use l again. A panic of f counts as a failure and
+// passes on. Do panics if l or f is nil.
+func Do[R any](ctx context.Context, l Limiter, f func(context.Context) (R, error)) (R, error) {
+	mustCall("Do", l != nil && f != nil)
+	p, err := l.Acquire(ctx, 1)
+	if err != nil {
+		var zero R
+		return zero, err
+	}
+	outcome := errExited
+	defer p.Done(&outcome)
+	v, err := f(p.Context(ctx))
+	outcome = err
+	return v, err
+}
+
+// Stats is what a [Limiter] of this package says about itself. The counts start
+// at zero when the limiter is made and never go down.
+type Stats struct {
+	// Limit is the units there are.
+	Limit int64
+	// InFlight is the units that are out now.
+	InFlight int64
+	// Waiting is the calls of Acquire that wait now.
+	Waiting int64
+	// Admitted counts permits given. Borrowed ones ([Permit.Context]) are not
+	// among them.
+	Admitted uint64
+	// Rejected counts calls of Acquire that were not admitted: refused, dropped
+	// from the queue, or their context ended.
+	Rejected uint64
+	// Failed counts permits whose Done reported a failure.
+	Failed uint64
+}
