@@ -1,0 +1,64 @@
+# make             lint and test, with nothing installed but Go
+# make integration the real servers, every test with -race, what was used and what was skipped
+# make soak        the long forms: chaos counts, calibration, fuzzing
+# make ci          what CI runs
+# Tools are pinned here, outside go.mod, and live in .tmp/bin.
+
+GOLANGCI_VERSION := v2.15.0
+BIN              := $(CURDIR)/.tmp/bin
+GOLANGCI         := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
+SERVICES         ?= kafka rabbitmq redis postgres
+FUZZTIME         ?= 60s
+
+.PHONY: all test lint layers tidy consumer conform integration soak fuzz bench ci clean
+.DELETE_ON_ERROR:
+
+all: lint test
+
+test:
+	go test ./...
+
+lint: $(GOLANGCI)
+	$(GOLANGCI) run ./...
+	cd conform && $(GOLANGCI) run --config ../.golangci.yml ./...
+	go fix -diff ./...
+
+$(GOLANGCI):
+	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(BIN)/golangci-lint $@
+
+# The test cache does not see what go list reads.
+layers:
+	go test -count=1 ./internal/layers
+
+tidy:
+	go mod tidy -diff
+	cd conform && go mod tidy -diff
+
+# A module of its own imports every package, as a user's does.
+consumer:
+	scripts/consumer
+
+conform:
+	cd conform && go test -race ./...
+
+integration:
+	SERVICES="$(SERVICES)" scripts/integration
+
+soak:
+	MAINSTAY_SOAK=1 SERVICES="$(SERVICES)" scripts/integration
+	$(MAKE) fuzz
+
+# Every fuzz target for FUZZTIME.
+fuzz:
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+bench:
+	go test -run '^$$' -bench . -benchmem -count 8 ./concurrency ./drift ./mlserve ./mlserve/gbdt ./featurestore
+
+ci:
+	.ci/run
+
+clean:
+	rm -rf .tmp
+	scripts/services stop --delete
