@@ -154,6 +154,7 @@ func (o *Orphans) enter() (*orphan, error) {
 
 // book makes run an orphan, unless it has finished.
 func (o *Orphans) book(run *orphan) bool {
+	stack := debug.Stack() // not under the lock: it takes microseconds
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if run.finished {
@@ -162,7 +163,7 @@ func (o *Orphans) book(run *orphan) bool {
 	if o.late == nil {
 		o.late = make(map[*orphan]Orphan)
 	}
-	o.late[run] = Orphan{Since: time.Now(), Stack: debug.Stack()}
+	o.late[run] = Orphan{Since: time.Now(), Stack: stack}
 	return true
 }
 

@@ -38,7 +38,7 @@ type Permit struct {
 // fields but gen belong to whoever holds the current generation.
 type slot struct {
 	gen     atomic.Uint64
-	ctx     context.Context //nolint:containedctx // lives as long as the permit: its cancellation decides what Done reports
+	ctx     context.Context             //nolint:containedctx // lives as long as the permit: its cancellation decides what Done reports
 	owner   *Semaphore                  // either owner
 	release func(known bool, err error) // or release
 	next    *slot                       // in the owner's free list

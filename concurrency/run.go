@@ -85,10 +85,10 @@ func start(ctx context.Context, f func(context.Context) error, failed chan<- *se
 			if v := recover(); v != nil {
 				s.panicked, s.goexit = newPanicError(v), false
 			}
-			close(s.done)
 			if s.reason() != nil {
 				failed <- s
 			}
+			close(s.done) // last: nothing of this goroutine outlives Run
 		}()
 		s.err = f(own)
 		s.goexit = false

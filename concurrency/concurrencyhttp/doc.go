@@ -1,0 +1,16 @@
+// Package concurrencyhttp is an HTTP client that reuses its connections and an
+// HTTP server that stops gracefully, with the caller's deadline carried from
+// one to the other.
+//
+// The zero [net/http.Client] keeps two idle connections per host, so a service
+// that calls another one concurrently dials all the time; it has no timeout; and
+// it gives up the connection of every response whose body was not read to its
+// end. [NewClient] returns an ordinary *http.Client without these three traps.
+//
+// The deadline travels in the header Grpc-Timeout, as the time that remains
+// (for example "95000u", 95 ms), in the format of the gRPC over HTTP/2
+// protocol: at most eight digits and one of the units H, M, S, m, u, n. Relative
+// time needs no clocks that agree; the time on the wire is not deducted. The
+// client sends it, the [Deadline] handler applies it, and a call made with the
+// request's context hands on what is left.
+package concurrencyhttp
