@@ -1,0 +1,244 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mainstay-go/mainstay/concurrency"
+	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wire"
+)
+
+const scope = "github.com/mainstay-go/mainstay/messaging"
+
+// telemetry makes spans and metrics by the messaging conventions 1.43.0 of
+// OpenTelemetry. Metrics carry topics, groups and error classes, never IDs.
+type telemetry struct {
+	system     attribute.KeyValue
+	tracer     trace.Tracer
+	log        *slog.Logger
+	sent       metric.Int64Counter
+	sendTime   metric.Float64Histogram
+	consumed   metric.Int64Counter
+	process    metric.Float64Histogram
+	age        metric.Float64Histogram
+	deliveries metric.Int64Counter
+}
+
+func newTelemetry(o *Options, system string) *telemetry {
+	tracers, meters, log := o.TracerProvider, o.MeterProvider, o.Logger
+	if tracers == nil {
+		tracers = otel.GetTracerProvider()
+	}
+	if meters == nil {
+		meters = otel.GetMeterProvider()
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if system == "" {
+		system = "_OTHER"
+	}
+	m := meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
+	t := &telemetry{
+		system: semconv.MessagingSystemKey.String(system),
+		tracer: tracers.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)),
+		log:    log,
+	}
+	// An instrument that cannot be made is a no-op one, and the API says so
+	// through its own error handler.
+	count := func(name, unit, help string) metric.Int64Counter {
+		c, _ := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(help))
+		return c
+	}
+	seconds := func(name, help string, buckets ...float64) metric.Float64Histogram {
+		h, _ := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(help),
+			metric.WithExplicitBucketBoundaries(buckets...))
+		return h
+	}
+	short := []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}
+	long := []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 60, 600, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600}
+	t.sent = count("messaging.client.sent.messages", "{message}", "Messages published, with error.type those not known to be held.")
+	t.sendTime = seconds("messaging.client.operation.duration", "Duration of publishing.", short...)
+	t.consumed = count("messaging.client.consumed.messages", "{message}", "Messages delivered to a consumer.")
+	t.process = seconds("messaging.process.duration", "Duration of handling a delivery, its inline runs included.", short...)
+	t.age = seconds("mainstay.messaging.delivery.age", "Time from the event to the start of its handling.", long...)
+	t.deliveries = count("mainstay.messaging.deliveries", "{delivery}",
+		"Deliveries by what became of them: acked, discarded, retried, dead, requeued, revoked.")
+	return t
+}
+
+// publishing starts the span of one Publish and writes its context into the
+// messages that have none yet.
+func (t *telemetry) publishing(ctx context.Context, topic string, msgs []driver.Message) (_ context.Context, done func(held int, err error)) {
+	start := time.Now()
+	attrs := []attribute.KeyValue{t.system, semconv.MessagingOperationName("publish"), semconv.MessagingOperationTypeSend}
+	name := "publish"
+	if topic != "" {
+		name += " " + topic
+		attrs = append(attrs, semconv.MessagingDestinationName(topic))
+	}
+	extra := []attribute.KeyValue{semconv.MessagingBatchMessageCount(len(msgs))}
+	if len(msgs) == 1 {
+		extra[0] = semconv.MessagingMessageID(msgs[0].ID)
+	}
+	var links []trace.Link
+	for i := range msgs {
+		if made := extract(msgs[i].Headers); made.IsValid() {
+			links = append(links, trace.Link{SpanContext: made})
+		}
+	}
+	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(attrs...), trace.WithAttributes(extra...), trace.WithLinks(links...))
+	if sc := span.SpanContext(); sc.IsValid() {
+		for i := range msgs {
+			if msgs[i].Headers.Get(wire.TraceParent) == "" {
+				inject(ctx, &msgs[i].Headers)
+			}
+		}
+	}
+	return ctx, func(held int, err error) {
+		t.sendTime.Record(ctx, time.Since(start).Seconds(), with(attrs, err))
+		if held > 0 {
+			t.sent.Add(ctx, int64(held), with(attrs, nil))
+		}
+		if n := len(msgs) - held; n > 0 {
+			t.sent.Add(ctx, int64(n), with(attrs, err))
+		}
+		end(span, err)
+	}
+}
+
+// processing starts the span of one delivery. It belongs to the trace of the
+// message; that of a dead letter, which may be days old, is only linked.
+func (t *telemetry) processing(ctx context.Context, d *Delivery, lane string) (_ context.Context, done func(outcome string, err error)) {
+	start := time.Now()
+	attrs := []attribute.KeyValue{
+		t.system, semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
+		semconv.MessagingDestinationName(d.Topic), semconv.MessagingConsumerGroupName(d.Group),
+	}
+	at := metric.WithAttributes(attrs...)
+	t.consumed.Add(ctx, 1, at)
+	if age := start.Sub(d.Time); age >= 0 && !d.Time.IsZero() {
+		t.age.Record(ctx, age.Seconds(), at)
+	}
+	opts := []trace.SpanStartOption{
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attrs...),
+		trace.WithAttributes(semconv.MessagingMessageID(d.ID), semconv.MessagingDestinationPartitionID(lane)),
+	}
+	if made := extract(d.Headers); made.IsValid() {
+		if d.Origin == d.Topic {
+			ctx = trace.ContextWithRemoteSpanContext(ctx, made)
+		} else {
+			opts = append(opts, trace.WithLinks(trace.Link{SpanContext: made}))
+		}
+	}
+	ctx, span := t.tracer.Start(ctx, "process "+d.Topic, opts...)
+	return ctx, func(outcome string, err error) {
+		t.process.Record(ctx, time.Since(start).Seconds(), with(attrs, err))
+		end(span, err)
+		t.settled(ctx, d, outcome)
+	}
+}
+
+func (t *telemetry) settled(ctx context.Context, d *Delivery, outcome string) {
+	t.deliveries.Add(ctx, 1, metric.WithAttributes(t.system, semconv.MessagingDestinationName(d.Topic),
+		semconv.MessagingConsumerGroupName(d.Group), attribute.String("mainstay.outcome", outcome)))
+}
+
+func end(span trace.Span, err error) {
+	if err != nil {
+		span.SetAttributes(semconv.ErrorTypeKey.String(classOf(err)))
+		span.SetStatus(codes.Error, cut(err.Error(), wire.MaxError))
+	}
+	span.End()
+}
+
+func with(attrs []attribute.KeyValue, err error) metric.MeasurementOption {
+	if err != nil {
+		attrs = append(slices.Clip(attrs), semconv.ErrorTypeKey.String(classOf(err)))
+	}
+	return metric.WithAttributes(attrs...)
+}
+
+// classOf names the kind of err in few words: the class of a dead letter, and
+// the bounded error.type of telemetry.
+func classOf(err error) string {
+	if _, ok := errors.AsType[*undecodable](err); ok {
+		return "undecodable"
+	}
+	if _, ok := errors.AsType[*concurrency.PanicError](err); ok {
+		return "panic"
+	}
+	for _, known := range []struct {
+		err  error
+		name string
+	}{
+		{errAttempts, "attempts"}, {errTimeout, "timeout"}, {context.DeadlineExceeded, "timeout"},
+		{ErrUnknown, "unknown"}, {ErrRevoked, "revoked"}, {ErrUnroutable, "unroutable"},
+		{ErrTooLarge, "too_large"}, {context.Canceled, "canceled"},
+	} {
+		if errors.Is(err, known.err) {
+			return known.name
+		}
+	}
+	for range 64 { // the cause says more than its wrappings
+		next := errors.Unwrap(err)
+		if next == nil {
+			if many, ok := err.(interface{ Unwrap() []error }); ok && len(many.Unwrap()) > 0 {
+				next = many.Unwrap()[0]
+			}
+		}
+		if next == nil {
+			break
+		}
+		err = next
+	}
+	return cut(fmt.Sprintf("%T", err), wire.MaxClass)
+}
+
+// cut returns at most n bytes of s, whole runes.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xc0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}
+
+// carrier lets the propagator write to Headers.
+type carrier struct{ h *Headers }
+
+func (c carrier) Get(key string) string { return c.h.Get(key) }
+func (c carrier) Set(key, value string) { c.h.Set(key, value) }
+func (c carrier) Keys() []string {
+	keys := make([]string, len(*c.h))
+	for i, h := range *c.h {
+		keys[i] = h.Key
+	}
+	return keys
+}
+
+// The wire contract fixes W3C Trace Context, whatever propagator is global.
+func inject(ctx context.Context, h *Headers) { propagation.TraceContext{}.Inject(ctx, carrier{h}) }
+
+func extract(h Headers) trace.SpanContext {
+	if h.Get(wire.TraceParent) == "" {
+		return trace.SpanContext{}
+	}
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier{&h}))
+}
