@@ -115,10 +115,10 @@ type Receiver interface {
 	// Settle says what became of deliveries and returns once the broker
 	// knows. Every delivery is settled once, in any order, also one that was
 	// lost: that is how a driver learns that nobody works on it any more.
-	// Lost deliveries are refused, whatever the action: the others take
-	// effect and the error wraps ErrRevoked. On any other error
-	// the front settles the same deliveries again, so what took effect
-	// already must be accepted and ignored.
+	// Lost deliveries are refused, whatever the action. An error that wraps
+	// ErrRevoked means just that: some were lost, and all others took
+	// effect. On any other error the front settles the same deliveries
+	// again, so what took effect already must be accepted and ignored.
 	Settle(ctx context.Context, s []Settlement) error
 	// Close leaves the group. What is not settled is delivered again, to
 	// whoever is a member then. Receive, if it waits, returns ErrClosed. A
@@ -147,8 +147,12 @@ type Delivery struct {
 	// Lost is closed when the delivery no longer belongs to the receiver.
 	// Nil: that cannot happen. Deliveries of one assignment share a channel.
 	Lost <-chan struct{}
-	// Native is the client library's own message, or nil.
+	// Native is the client library's own message, or nil: what
+	// messaging.Delivery.Native gives to programs.
 	Native any
+	// Handle is the driver's own: the front passes it back in Settle,
+	// untouched, and looks at nothing in it.
+	Handle any
 }
 
 // Settlement is what became of a delivery.
