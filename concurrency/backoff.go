@@ -23,7 +23,7 @@ type Backoff struct {
 // Delay returns how long to wait before repetition n; the first repetition,
 // after one failure, is 1. An n below 1 counts as 1.
 func (b Backoff) Delay(n int) time.Duration {
-	return rand.N(b.bound(n) + 1) //nolint:gosec // jitter is no secret
+	return rand.N(b.bound(n) + 1)
 }
 
 // bound is the largest value Delay(n) may take.

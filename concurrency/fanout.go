@@ -119,13 +119,12 @@ var errLost = errors.New("concurrency: First: another function succeeded")
 // First panics if limit is not positive, or fs is empty or holds nil.
 func First[R any](ctx context.Context, limit int, fs ...func(context.Context) (R, error)) (R, error) {
 	mustCall("First", len(fs) > 0 && noneNil(fs))
-	var winner R // written once, by the task that fan reports as stopped
 	errs := make([]error, len(fs))
 	started, err := fan(ctx, "First", limit, len(fs), func(ctx context.Context, i int) error {
 		v, err := fs[i](ctx)
 		if err != nil {
 			errs[i] = err
-			return nil
+			return nil //nolint:nilerr // a failure does not end First, a success does
 		}
 		return &won[R]{v}
 	})
@@ -135,10 +134,12 @@ func First[R any](ctx context.Context, limit int, fs ...func(context.Context) (R
 	for i, e := range errs {
 		errs[i] = withCause(ctx, e)
 	}
+	err = errors.Join(errs...)
 	if started < len(fs) {
-		errs = append(errs, context.Cause(ctx))
+		err = errors.Join(err, context.Cause(ctx))
 	}
-	return winner, errors.Join(errs...)
+	var zero R
+	return zero, err
 }
 
 // won stops the fan-out of First the way an error stops that of Map.

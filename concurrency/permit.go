@@ -109,7 +109,7 @@ func (p Permit) done(known bool, err error) {
 
 // callerLeft reports whether err is nothing but the caller's own cancellation.
 func callerLeft(ctx context.Context, err error) bool {
-	return ctx.Err() == context.Canceled && //nolint:errorlint // Err returns one of two values
+	return ctx.Err() == context.Canceled &&
 		(errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
 }
 
@@ -139,6 +139,7 @@ type permitContext struct {
 // permitKey finds the permit of one semaphore in a context.
 type permitKey struct{ owner *Semaphore }
 
+// Value implements [context.Context].
 func (c *permitContext) Value(key any) any {
 	if k, ok := key.(permitKey); ok && k.owner == c.permit.slot.owner {
 		return c

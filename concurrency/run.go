@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 )
 
 // Run runs the services of a program, each on its own goroutine, and returns
@@ -33,7 +34,7 @@ func Run(ctx context.Context, services ...func(context.Context) error) error {
 		mustCall("Run", s != nil)
 	}
 	if ctx.Err() != nil || len(services) == 0 {
-		return nil
+		return nil //nolint:nilerr // stopping is not a failure
 	}
 	running := make([]*service, len(services))
 	failed := make(chan *service, len(services)) // never blocks: one send each at most
@@ -58,9 +59,9 @@ func Run(ctx context.Context, services ...func(context.Context) error) error {
 		first = s.err
 		cause = s.reason()
 	}
-	for i := len(running) - 1; i >= 0; i-- {
-		running[i].stop(cause)
-		<-running[i].done
+	for _, s := range slices.Backward(running) {
+		s.stop(cause)
+		<-s.done
 	}
 	<-idle
 	return outcome(running, first, cause)

@@ -41,8 +41,10 @@ func WaitFor[R any](ctx context.Context, d time.Duration, f func(context.Context
 type lateError struct{ after time.Duration }
 
 func (e *lateError) Error() string { return fmt.Sprintf("concurrency: not done within %v", e.after) }
+
+// Is makes the error match what users test for.
 func (e *lateError) Is(target error) bool {
-	return target == context.DeadlineExceeded //nolint:errorlint // Is implements errors.Is
+	return target == context.DeadlineExceeded
 }
 
 // Timeout makes the error look to net.Error the way context.DeadlineExceeded does.

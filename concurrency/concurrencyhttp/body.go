@@ -26,6 +26,7 @@ type body struct {
 	ended   bool // no byte is to come
 }
 
+// Read reports the outcome as soon as it is known.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
@@ -34,6 +35,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close drains a little before it closes.
 func (b *body) Close() error {
 	b.mu.Lock()
 	ended := b.ended

@@ -85,6 +85,7 @@ type transport struct {
 // CloseIdleConnections is found by http.Client.CloseIdleConnections.
 func (t *transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 
+// RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	var permit concurrency.Permit
 	if t.limiter != nil {

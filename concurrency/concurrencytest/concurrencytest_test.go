@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,8 +64,8 @@ func (r *recorder) Errorf(format string, args ...any) {
 	r.errs = append(r.errs, fmt.Sprintf(format, args...))
 }
 func (r *recorder) end() {
-	for i := len(r.cleanups) - 1; i >= 0; i-- {
-		r.cleanups[i]()
+	for _, f := range slices.Backward(r.cleanups) {
+		f()
 	}
 }
 
@@ -133,7 +134,7 @@ func (b *broken) Acquire(ctx context.Context, n int64) (concurrency.Permit, erro
 		if err != nil {
 			return p, err
 		}
-		return concurrency.NewPermit(ctx, func(known bool, e error) {
+		return concurrency.NewPermit(ctx, func(_ bool, e error) {
 			if b.rule == "DoneCountsOnce" {
 				b.mu.Lock()
 				b.free += n
@@ -167,7 +168,7 @@ func TestKitFindsBrokenLimiters(t *testing.T) {
 		"CancelEndsWaiting", "PanicReturnsUnits", "NestedDoEnds", "StormLosesNothing",
 	} {
 		t.Run(rule, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenLimiter$/^"+rule+"$") //nolint:gosec // this very binary
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenLimiter$/^"+rule+"$")
 			cmd.Env = append(os.Environ(), brokenRule+"="+rule)
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "--- FAIL: TestBrokenLimiter/"+rule) {

@@ -184,7 +184,7 @@ func stormLosesNothing(t *testing.T, l func(int64) concurrency.Limiter) {
 	var inUse atomic.Int64
 	var workers sync.WaitGroup
 	for w := range 16 {
-		r := rand.New(rand.NewPCG(1, uint64(w))) //nolint:gosec // a storm has to be repeatable
+		r := rand.New(rand.NewPCG(1, uint64(w)))
 		workers.Go(func() {
 			for range 100 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(8))*time.Millisecond)
