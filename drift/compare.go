@@ -1,0 +1,178 @@
+package drift
+
+import "math"
+
+// compare runs the feature's tests on what a window observed.
+func (f *feature) compare(o observed) FeatureReport {
+	rep := FeatureReport{Name: f.name, P: 1}
+	if o.rows > 0 {
+		rep.Missing = float64(o.missing) / float64(o.rows)
+	}
+	if o.present > 0 {
+		rep.Unseen = float64(o.unseen) / float64(o.present)
+		rep.OutOfRange = float64(f.outOfRange(o.counts)) / float64(o.present)
+	}
+	n := int(f.present)
+	r, c := f.binned(o)
+	chi := pooledChiSquare(r, c)
+	psi := PSICounts(append(r, 0, int(f.missing)), append(c, o.unseen, o.missing), AddHalf)
+	rep.Scores = []Score{psi}
+	rep.Effect = psi.Effect
+	if f.kind == numeric {
+		ks := f.ks(o)
+		rep.Scores = append(rep.Scores, ks)
+		rep.Effect = max(rep.Effect, ks.Effect)
+	}
+	rep.Scores = append(rep.Scores, chi)
+	if f.missing > 0 || o.missing > 0 {
+		rep.Scores = append(rep.Scores, shareScore("missing fisher", int(f.missing), n+int(f.missing), o.missing, o.rows))
+	}
+	if o.unseen > 0 {
+		rep.Scores = append(rep.Scores, shareScore("unseen fisher", 0, n, o.unseen, o.present))
+	}
+	tests := float64(rep.tests())
+	for _, s := range rep.Scores[1:] {
+		if s.HasP {
+			rep.P = min(rep.P, s.P*tests)
+		}
+	}
+	return rep
+}
+
+// tests is how many of the scores are tests that P is corrected for. PSI is
+// not: it tells the size, and chi-square on the same bins has the better tail.
+func (r *FeatureReport) tests() int {
+	n := 0
+	for _, s := range r.Scores[1:] {
+		if s.HasP {
+			n++
+		}
+	}
+	return max(1, n)
+}
+
+// binned returns the counts of both sides per PSI bin or category, missing and
+// unseen left out. The slices are the caller's to append to.
+func (f *feature) binned(o observed) (ref, cur []int) {
+	if f.kind == categorical {
+		ref = make([]int, len(f.counts), len(f.counts)+2)
+		cur = make([]int, len(f.counts), len(f.counts)+2)
+		for k, c := range f.counts {
+			ref[k], cur[k] = int(c), o.counts[k]
+		}
+		return ref, cur
+	}
+	ref, cur = make([]int, f.bins, f.bins+2), make([]int, f.bins, f.bins+2)
+	for k, b := range f.bin {
+		ref[b] += int(f.counts[k])
+		cur[b] += o.counts[k]
+	}
+	return ref, cur
+}
+
+// outOfRange counts the numeric values below the reference's least and above its
+// greatest. There is an edge at either.
+func (f *feature) outOfRange(counts []int) int {
+	if f.kind != numeric {
+		return 0
+	}
+	lo, hi := 0, len(counts)-1
+	for lo <= hi && f.counts[lo] == 0 {
+		lo++
+	}
+	for hi > lo && f.counts[hi] == 0 {
+		hi--
+	}
+	out := 0
+	for k, c := range counts {
+		if k < lo || k > hi {
+			out += c
+		}
+	}
+	return out
+}
+
+// ks is KS on the cells. Its D is at most that of the values themselves and at
+// least that less one cell's share, so its P, from the law of the values' D, is
+// too large if anything. Frequent values are cells of their own and ties
+// are counted as ties; looking at D inside other cells only adds to P.
+func (f *feature) ks(o observed) Score {
+	n, m := int(f.present), o.present
+	if n == 0 || m == 0 {
+		return Score{Method: "ks", N: n, M: m}
+	}
+	if n > 1<<31 || m > 1<<31 {
+		// Sums of products would overflow; halving counts of this size loses nothing.
+		small := *f
+		small.counts = make([]int64, len(f.counts))
+		half := observed{counts: make([]int, len(o.counts))}
+		for k := range f.counts {
+			small.counts[k], half.counts[k] = f.counts[k], o.counts[k]
+			if n > 1<<31 {
+				small.counts[k] /= 2
+			}
+			if m > 1<<31 {
+				half.counts[k] /= 2
+			}
+			half.present += half.counts[k]
+		}
+		small.present = 0
+		for _, c := range small.counts {
+			small.present += c
+		}
+		return small.ks(half)
+	}
+	ns, ms := scaled(n, m)
+	h, i, j, ties := 0, 0, 0, false
+	for k := range f.counts {
+		i += int(f.counts[k])
+		j += o.counts[k]
+		h = max(h, i*ms-j*ns, j*ns-i*ms)
+		ties = ties || single(f.edges, k) && int(f.counts[k])+o.counts[k] > 1
+	}
+	s := ksScore(n, m, h, nil, 0)
+	// Without ties the other forms are as good as exact; with ties they are too
+	// large, which matters only where a decision is near.
+	if !ties || s.P > 0.2 || s.P < 1e-12 || n+m > judgeCells {
+		return s
+	}
+	var groups []int
+	for k := range f.counts {
+		c := int(f.counts[k]) + o.counts[k]
+		if single(f.edges, k) && c > 0 {
+			groups = append(groups, c)
+			continue
+		}
+		for range c {
+			groups = append(groups, 1)
+		}
+	}
+	return ksScore(n, m, h, groups, judgeCells)
+}
+
+// shareScore compares a share of rows by Fisher's exact test. Stat and Effect are the
+// difference of the shares, current less reference, and its size.
+func shareScore(method string, x, n, y, m int) Score {
+	s := Score{Method: method, N: n, M: m}
+	if n == 0 || m == 0 {
+		return s
+	}
+	s.Stat = float64(y)/float64(m) - float64(x)/float64(n)
+	s.Effect = math.Abs(s.Stat)
+	s.P, s.HasP = fisher(x, n, y, m), true
+	return s.finite()
+}
+
+// minDetectable is the debiased PSI at which chi-square would be a hit.
+func (f *feature) minDetectable(level float64, tests int, o observed) float64 {
+	if f.present == 0 || o.present == 0 {
+		return 0
+	}
+	bins := len(f.counts)
+	if f.kind == numeric {
+		bins = f.bins
+	}
+	df := float64(max(bins-1, 1))
+	q := chiSquareQuantile(level/float64(tests), df)
+	return (q - df) * (1/float64(f.present) + 1/float64(o.present))
+}

@@ -1,0 +1,101 @@
+package drift
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is what a [Monitor] found in one window. It has JSON tags and no NaN,
+// so encoding/json writes it, and reads it back.
+type Report struct {
+	Reference string          `json:"reference"` // ID of the reference compared with
+	From      time.Time       `json:"from"`      // when the window began, on MonitorOptions.Now
+	To        time.Time       `json:"to"`        // when it closed, or the report was made
+	Rows      int             `json:"rows"`      // observations of the busiest feature
+	Features  []FeatureReport `json:"features"`  // in the order of their names
+}
+
+// FeatureReport is what was found of one feature.
+type FeatureReport struct {
+	Name    string  `json:"name"`
+	Verdict Verdict `json:"verdict"` // marked at the FDR over all features; see the package comment
+	P       float64 `json:"p"`       // smallest P of the tests times their number; 1 if none applies
+	Effect  float64 `json:"effect"`  // the larger of debiased PSI and KS distance
+	// Scores are PSI first, then the tests P is made of: KS (numbers only),
+	// chi-square, and Fisher's on the missing and on the unseen share where there are any. The
+	// first word of Method tells which: psi, ks, chi-square, missing, unseen.
+	Scores     []Score `json:"scores"`
+	Missing    float64 `json:"missing"`      // share of the rows, 0 to 1
+	Unseen     float64 `json:"unseen"`       // share of the values in categories the reference lacks
+	OutOfRange float64 `json:"out_of_range"` // share of the numbers beyond the reference's least and greatest
+	// MinDetectable is the least debiased PSI that this window could have called a hit,
+	// were there no MinEffect. 0 without values.
+	MinDetectable float64 `json:"min_detectable"`
+}
+
+func (r FeatureReport) clone() FeatureReport {
+	r.Scores = slices.Clone(r.Scores)
+	return r
+}
+
+// Report judges the windows that have closed and returns what was found in the last of
+// them; before the first has closed, in the open one as it is. Looking changes
+// no verdict and spends no budget. The Report is the caller's.
+func (m *Monitor) Report() *Report {
+	m.window() // closes one whose time is over
+	m.judge.Lock()
+	defer m.judge.Unlock()
+	for m.judgeOldest() {
+	}
+	if m.last == nil {
+		rep, _ := m.assess(m.live.Load(), m.opt.Now())
+		return rep
+	}
+	rep := *m.last
+	rep.Features = slices.Clone(rep.Features)
+	for i := range rep.Features {
+		rep.Features[i] = rep.Features[i].clone()
+	}
+	return &rep
+}
+
+// WriteText writes the report as an aligned table, one line per feature.
+func (r *Report) WriteText(w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "%d rows, %s to %s, reference %.12s\n", r.Rows,
+		r.From.UTC().Format(time.DateTime), r.To.UTC().Format(time.DateTime), r.Reference); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "feature\tverdict\teffect\tp\tpsi\tks\tmissing\tunseen\tout of range")
+	for _, f := range r.Features {
+		fmt.Fprintf(t, "%s\t%s\t%.3f\t%.2g\t%s\t%s\t%s\t%s\t%s\n", plain(f.Name), f.Verdict, f.Effect, f.P,
+			f.stat("psi"), f.stat("ks"), percent(f.Missing), percent(f.Unseen), percent(f.OutOfRange))
+	}
+	return t.Flush()
+}
+
+// stat is the statistic of that test, or a dash.
+func (r *FeatureReport) stat(test string) string {
+	for _, s := range r.Scores {
+		if name, _, _ := strings.Cut(s.Method, " "); name == test && s.N > 0 && s.M > 0 {
+			return fmt.Sprintf("%.3f", s.Stat)
+		}
+	}
+	return "-"
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }
+
+// plain keeps a name from breaking the table.
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, name)
+}
