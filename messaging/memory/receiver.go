@@ -1,0 +1,165 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// receiver is a member of one group on each of its topics.
+type receiver struct {
+	broker *broker
+	sub    driver.Subscription
+	groups []*group
+	woken  chan struct{} // holds one: look again
+	gone   chan struct{} // closed when it has left
+	left   bool
+	turn   int
+}
+
+// wake makes Receive look again. It is called under the broker's lock.
+func (r *receiver) wake() {
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Receive implements driver.Receiver.
+func (r *receiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
+	if limit < 1 {
+		return nil, fmt.Errorf("a limit of %d messages", limit)
+	}
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		ds, due, err := r.collect(limit)
+		if len(ds) > 0 || err != nil {
+			return ds, err
+		}
+		if !r.wait(ctx, due) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// wait returns false if ctx has ended.
+func (r *receiver) wait(ctx context.Context, due time.Time) bool {
+	var alarm <-chan time.Time
+	if !due.IsZero() {
+		timer := time.NewTimer(time.Until(due))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	select {
+	case <-r.woken:
+	case <-alarm:
+	case <-r.gone:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+func (r *receiver) collect(limit int) (ds []driver.Delivery, due time.Time, err error) {
+	r.broker.mu.Lock()
+	defer r.broker.mu.Unlock()
+	if r.left {
+		return nil, due, driver.ErrClosed
+	}
+	now := time.Now()
+	var mine []*cursor
+	for _, g := range r.groups {
+		for _, c := range g.cursors {
+			if c.owner != nil && c.owner.to == r {
+				mine = append(mine, c)
+			}
+		}
+	}
+	for i := range mine { // another one first each time
+		c := mine[(i+r.turn)%len(mine)]
+		more, at := c.take(limit-len(ds), now)
+		ds = append(ds, more...)
+		if !at.IsZero() && (due.IsZero() || at.Before(due)) {
+			due = at
+		}
+	}
+	r.turn++
+	return ds, due, nil
+}
+
+// Settle implements driver.Receiver.
+func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	r.broker.mu.Lock()
+	defer r.broker.mu.Unlock()
+	for i := range s { // all or nothing, as far as the caller's mistakes go
+		t, ok := s[i].Delivery.Handle.(*ticket)
+		switch {
+		case !ok || t.by.to != r:
+			return fmt.Errorf("delivery of message %q at %s is not of this receiver", s[i].Delivery.ID, s[i].Delivery.Position)
+		case s[i].Action < driver.Ack || s[i].Action > driver.Retry:
+			return fmt.Errorf("message %q: %v", s[i].Delivery.ID, s[i].Action)
+		}
+	}
+	var refused []error
+	for i := range s {
+		if t := s[i].Delivery.Handle.(*ticket); t.by.revoked {
+			if !t.over {
+				t.entry.attempt-- // it may never have begun
+				t.cursor.hold(t)
+			}
+			refused = append(refused, fmt.Errorf("%w: message %q", driver.ErrRevoked, s[i].Delivery.ID))
+		} else if !t.over {
+			t.settle(&s[i])
+		}
+	}
+	return errors.Join(refused...)
+}
+
+func (t *ticket) settle(s *driver.Settlement) {
+	switch e := t.entry; s.Action {
+	case driver.Ack:
+		t.cursor.finish(t)
+	case driver.Requeue:
+		e.attempt--
+		t.cursor.hold(t)
+	case driver.Retry:
+		e.attempt, e.headers = 0, cloneHeaders(s.Delivery.Headers)
+		e.until = time.Now().Add(max(s.Delay, 0))
+		t.cursor.hold(t)
+	}
+}
+
+// Close implements driver.Receiver.
+func (r *receiver) Close(context.Context) error {
+	r.broker.mu.Lock()
+	defer r.broker.mu.Unlock()
+	r.leave()
+	return nil
+}
+
+// leave gives everything back and shares the partitions anew. It needs the
+// broker's lock.
+func (r *receiver) leave() {
+	if r.left {
+		return
+	}
+	r.left = true
+	close(r.gone)
+	now := time.Now()
+	for _, g := range r.groups {
+		g.members = slices.DeleteFunc(g.members, func(m *receiver) bool { return m == r })
+		for _, c := range g.cursors {
+			c.recall(func(t *ticket) bool { return t.by.to == r })
+		}
+		g.rebalance(now)
+	}
+}
