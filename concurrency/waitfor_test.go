@@ -1,0 +1,197 @@
+package concurrency_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mainstay-go/mainstay/concurrency"
+)
+
+// deaf returns a function that takes d whatever its context says.
+func deaf(d time.Duration, v int, err error) func(context.Context) (int, error) {
+	return func(context.Context) (int, error) {
+		time.Sleep(d)
+		return v, err
+	}
+}
+
+func obedient(ctx context.Context) (int, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+func TestWaitFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct {
+			f     func(context.Context) (int, error)
+			value int
+			errs  []error
+			took  time.Duration
+		}{
+			"on time":         {deaf(time.Second, 1, nil), 1, nil, time.Second},
+			"fails on time":   {deaf(time.Second, 0, errBoom), 0, []error{errBoom}, time.Second},
+			"obeys":           {obedient, 0, []error{context.DeadlineExceeded}, time.Minute},
+			"late success":    {deaf(time.Hour, 1, nil), 1, nil, time.Hour},
+			"late failure":    {deaf(time.Hour, 0, errBoom), 0, []error{errBoom, context.DeadlineExceeded}, time.Hour},
+			"its own timeout": {deaf(time.Second, 0, context.DeadlineExceeded), 0, []error{context.DeadlineExceeded}, time.Second},
+		} {
+			start := time.Now()
+			v, err := concurrency.WaitFor(t.Context(), time.Minute, c.f)
+			if v != c.value || (err == nil) != (c.errs == nil) || time.Since(start) != c.took {
+				t.Errorf("%s: %d, %v after %v", name, v, err, time.Since(start))
+			}
+			for _, want := range c.errs {
+				if !errors.Is(err, want) {
+					t.Errorf("%s: %v does not match %v", name, err, want)
+				}
+			}
+			if said := err != nil && strings.Contains(err.Error(), "not done within 1m0s"); said != (c.took >= time.Minute && err != nil) {
+				t.Errorf("%s: %q", name, err)
+			}
+		}
+	})
+}
+
+func TestTimeoutsRespectTheCaller(t *testing.T) {
+	var o concurrency.Orphans
+	abandon := func(ctx context.Context, d time.Duration, f func(context.Context) (int, error)) (int, error) {
+		return concurrency.Abandon(ctx, &o, d, f)
+	}
+	for name, call := range map[string]func(context.Context, time.Duration, func(context.Context) (int, error)) (int, error){
+		"WaitFor": concurrency.WaitFor[int],
+		"Abandon": abandon,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			never := func(context.Context) (int, error) { t.Errorf("%s: called in vain", name); return 0, nil }
+			reason := errors.New("user left")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			for _, d := range []time.Duration{0, -1} {
+				if _, err := call(ctx, d, never); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s with %v: %v", name, d, err)
+				}
+			}
+			time.AfterFunc(time.Second, func() { cancel(reason) })
+			start := time.Now()
+			_, err := call(ctx, time.Minute, obedient)
+			if !errors.Is(err, reason) || !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+				t.Errorf("%s, caller left: %v after %v", name, err, time.Since(start))
+			}
+			if _, err := call(ctx, time.Minute, never); !errors.Is(err, reason) || !errors.Is(err, context.Canceled) {
+				t.Errorf("%s, done context: %v", name, err)
+			}
+			synctest.Wait()
+		})
+	}
+}
+
+func TestAbandon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o concurrency.Orphans
+		v, err := concurrency.Abandon(t.Context(), &o, time.Minute, deaf(time.Second, 1, errBoom))
+		if v != 1 || err != errBoom || len(o.List()) != 0 {
+			t.Errorf("on time: %d, %v, %d orphans", v, err, len(o.List()))
+		}
+
+		start := time.Now()
+		v, err = concurrency.Abandon(t.Context(), &o, time.Minute, deaf(time.Hour, 1, nil))
+		if v != 0 || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Minute {
+			t.Errorf("late: %d, %v after %v", v, err, time.Since(start))
+		}
+		list := o.List()
+		if len(list) != 1 || !list[0].Since.Equal(start.Add(time.Minute)) || !strings.Contains(string(list[0].Stack), "TestAbandon") {
+			t.Fatalf("booked %+v", list)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := o.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 functions still run, 1 of them abandoned") {
+			t.Errorf("Wait: %v", err)
+		}
+		if err := o.Wait(t.Context()); err != nil || time.Since(start) != time.Hour || len(o.List()) != 0 {
+			t.Errorf("Wait: %v after %v, %d left", err, time.Since(start), len(o.List()))
+		}
+		if err := o.Wait(t.Context()); err != nil {
+			t.Errorf("nothing to wait for: %v", err)
+		}
+	})
+}
+
+// Complaint 7: 236,000 goroutines. The bound holds however many call at once.
+func TestOrphansAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := concurrency.Orphans{Max: 3}
+		refused := 0
+		for _, r := range concurrency.MapAll(t.Context(), 10, upTo(10), func(ctx context.Context, _ int) (int, error) {
+			return concurrency.Abandon(ctx, &o, time.Second, deaf(time.Hour, 1, nil))
+		}) {
+			if errors.Is(r.Err, concurrency.ErrRejected) {
+				refused++
+			} else if !errors.Is(r.Err, context.DeadlineExceeded) {
+				t.Errorf("got %v", r.Err)
+			}
+		}
+		if refused != 7 || len(o.List()) != 3 {
+			t.Errorf("%d refused, %d orphans", refused, len(o.List()))
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if v, err := concurrency.Abandon(t.Context(), &o, time.Second, deaf(0, 1, nil)); v != 1 || err != nil {
+			t.Errorf("there is room again: %d, %v", v, err)
+		}
+	})
+}
+
+func TestAbandonPanicAndGoexit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o concurrency.Orphans
+		v := panicOf(func() {
+			_, _ = concurrency.Abandon(t.Context(), &o, time.Second, func(context.Context) (int, error) { explode(); return 0, nil })
+		})
+		if p, ok := v.(*concurrency.PanicError); !ok || p.Value != errBoom || !strings.Contains(string(p.Stack), "explode") {
+			t.Errorf("recovered %v", v)
+		}
+		returned := false
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			_, _ = concurrency.Abandon(t.Context(), &o, time.Second, func(context.Context) (int, error) { runtime.Goexit(); return 0, nil })
+			returned = true
+		}()
+		<-gone
+		if err := o.Wait(t.Context()); err != nil || returned {
+			t.Errorf("returned %v, %v", returned, err)
+		}
+	})
+}
+
+const crash = "MAINSTAY_TEST_LATE_PANIC"
+
+// Nobody is left to receive the panic of an abandoned function; hiding it
+// would be worse than crashing.
+func TestLatePanicEndsTheProgram(t *testing.T) {
+	if os.Getenv(crash) != "" {
+		var o concurrency.Orphans
+		release := make(chan struct{})
+		_, _ = concurrency.Abandon(t.Context(), &o, time.Millisecond, func(context.Context) (int, error) {
+			<-release
+			explode()
+			return 0, nil
+		})
+		close(release)
+		_ = o.Wait(t.Context())
+		select {} // the panic comes
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLatePanicEndsTheProgram$", "-test.timeout=20s")
+	cmd.Env = append(os.Environ(), crash+"=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "concurrency: panic: boom") || !strings.Contains(string(out), "explode") {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
