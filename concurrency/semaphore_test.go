@@ -266,7 +266,7 @@ func TestPermitOutcome(t *testing.T) {
 	defer cancel2()
 	of := func(err error) *error { return &err }
 	for name, c := range map[string]struct {
-		ctx   context.Context //nolint:containedctx // a row of a table
+		ctx   context.Context
 		err   *error
 		known bool
 		want  error

@@ -39,7 +39,8 @@ type Options struct {
 //     64 KiB and 50 ms, so that the connection can be reused; more is cut off
 //     with the connection;
 //   - a request takes at most 30 s, its body included. Set Timeout of the
-//     returned client to change that, before first use; 0 means no limit;
+//     returned client to change that, before first use; 0 means no limit, and is
+//     what a connection to be upgraded needs;
 //   - what remains of the context's deadline or the timeout is sent in the
 //     header Grpc-Timeout, unless the request has one already. A request whose
 //     time is up is not sent.
