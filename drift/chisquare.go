@@ -104,7 +104,7 @@ func chiSquareTail(x, df float64) float64 {
 	case math.IsInf(z, 1):
 		return 0
 	}
-	scale := math.Exp(a*math.Log(z) - z - lgamma(a))
+	scale := gammaTerm(a, z)
 	if z < a+1 {
 		term := 1 / a
 		sum := term
@@ -136,6 +136,18 @@ func chiSquareTail(x, df float64) float64 {
 		}
 	}
 	return min(1, f*scale)
+}
+
+// gammaTerm is z^a e^-z / Gamma(a), for large a by Stirling's series, where the
+// difference of logarithms would lose digits.
+func gammaTerm(a, z float64) float64 {
+	if a < 30 {
+		return math.Exp(a*math.Log(z) - z - lgamma(a))
+	}
+	u := (z - a) / a
+	a2 := a * a
+	series := 1/12.0 - (1/360.0-(1/1260.0-1/(1680.0*a2))/a2)/a2
+	return math.Sqrt(a/(2*math.Pi)) * math.Exp(a*(math.Log1p(u)-u)-series/a)
 }
 
 // chiSquareQuantile is the x with chiSquareTail(x, df) = p, for 0 < p < 1.

@@ -36,8 +36,7 @@ type PSIOptions struct {
 // most Bins distinct values each has, and one bin takes all others. So a
 // constant reference sees what leaves it. NaN is a bin too, unless IgnoreMissing.
 //
-// Bins empty on both sides do not count. With B that are not, and without
-// drift, PSI/(1/n+1/m) follows chi-square with B-1 degrees of freedom
+// With B bins that are not empty on both sides, and without drift, PSI/(1/n+1/m) follows chi-square with B-1 degrees of freedom
 // (Yurdakul 2018): that is P, Null is (B-1)*(1/n+1/m), and Effect is Stat less Null, at
 // least 0. P is close down to 0.001 from 50 values a bin on; for fewer, or sparse bins, take
 // [ChiSquare]. The convention reads an Effect of 0.1 as some shift and 0.25 as a
@@ -52,7 +51,7 @@ func PSI(ref, cur []float64, o *PSIOptions) Score {
 	}
 	b := newBinner(sortedFinite(ref), min(opt.Bins, 1000))
 	r, c := b.counts(ref), b.counts(cur)
-	if opt.IgnoreMissing {
+	if k := len(r) - 1; opt.IgnoreMissing || r[k]+c[k] == 0 {
 		r, c = r[:len(r)-1], c[:len(c)-1]
 	}
 	return PSICounts(r, c, opt.Zero)
@@ -81,11 +80,8 @@ func PSICounts(ref, cur []int, z ZeroRule) Score {
 	default:
 		panic("drift: PSICounts: unknown ZeroRule")
 	}
-	rn, cm := float64(n)+half*float64(bins), float64(m)+half*float64(bins)
+	rn, cm := float64(n)+half*float64(len(ref)), float64(m)+half*float64(len(ref))
 	for i := range ref {
-		if ref[i]+cur[i] == 0 {
-			continue
-		}
 		p, q := (float64(ref[i])+half)/rn, (float64(cur[i])+half)/cm
 		if z != AddHalf {
 			p, q = floorShare(p, z), floorShare(q, z)
@@ -93,7 +89,6 @@ func PSICounts(ref, cur []int, z ZeroRule) Score {
 		s.Stat += (q - p) * math.Log(q/p)
 	}
 	if bins < 2 {
-		s.Stat = 0
 		return s.finite()
 	}
 	scale := 1/float64(n) + 1/float64(m)
