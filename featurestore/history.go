@@ -1,0 +1,153 @@
+package featurestore
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+// rowHistory is the offline side of a view: the rows of each key, by version.
+type rowHistory struct {
+	def   *definition
+	byKey map[string][]Record
+}
+
+func newRowHistory(d *definition, byKey map[string][]Record) *rowHistory {
+	for _, recs := range byKey {
+		slices.SortFunc(recs, func(a, b Record) int { return a.compareVersion(&b) })
+	}
+	return &rowHistory{def: d, byKey: byKey}
+}
+
+func (h *rowHistory) find(key []byte, q time.Time, st *Store, o *JoinOptions, out []cell) (Status, error) {
+	recs := h.byKey[string(key)]
+	n := sort.Search(len(recs), func(i int) bool {
+		c := recs[i].Event.Compare(q)
+		return c > 0 || c == 0 && o.Strict
+	})
+	rec, absent := &Record{}, Missing
+	for i := n - 1; i >= 0; i-- {
+		if o.Hindsight || !recs[i].Created.Add(o.ServingLag).After(q) {
+			rec = &recs[i]
+			break
+		}
+		absent = NotYetKnown
+	}
+	l, err := h.def.load(rec, q, st, out)
+	if !rec.Found {
+		l.status = absent
+	}
+	return l.status, err
+}
+
+// eventHistory is the offline side of windows: the events of each key, by
+// (time, id).
+type eventHistory struct {
+	def   *definition
+	byKey map[string][]pastEvent
+	state windowState // reused from label to label
+}
+
+type pastEvent struct {
+	at      int64
+	created time.Time
+	raw     []byte // as it stands in a window state
+	tooLate bool   // online did not take it in
+}
+
+// newEventHistory replays the arrivals of each key, to keep each event once, as
+// it first arrived, and to know which ones came too late online.
+func newEventHistory(d *definition, st *Store, byKey map[string][]Record) (*eventHistory, error) {
+	h := &eventHistory{def: d, byKey: make(map[string][]pastEvent, len(byKey))}
+	p := d.windows
+	for key, recs := range byKey {
+		slices.SortFunc(recs, func(a, b Record) int {
+			return cmp.Or(a.Created.Compare(b.Created), a.Event.Compare(b.Event), strings.Compare(string(a.Payload), string(b.Payload)))
+		})
+		seen := make(map[string]bool, len(recs))
+		events := make([]pastEvent, 0, len(recs))
+		mark := int64(noMark)
+		for i := range recs {
+			if recs[i].Fingerprint != d.layout {
+				return nil, d.fail(key, ErrFingerprint)
+			}
+			e, err := p.event(recs[i].Payload)
+			if err == nil && e.size != len(recs[i].Payload) {
+				err = errCorrupt
+			}
+			if err != nil {
+				return nil, d.fail(key, err)
+			}
+			if seen[string(e.id)] {
+				continue
+			}
+			seen[string(e.id)] = true
+			late := p.late(e.at, mark, p.horizon(st))
+			if !late {
+				mark = max(mark, e.at)
+			}
+			events = append(events, pastEvent{e.at, recs[i].Created, recs[i].Payload, late})
+		}
+		slices.SortFunc(events, func(a, b pastEvent) int {
+			x, _ := p.event(a.raw)
+			y, _ := p.event(b.raw)
+			return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(string(x.id), string(y.id)))
+		})
+		h.byKey[key] = events
+	}
+	return h, nil
+}
+
+func (h *eventHistory) find(key []byte, q time.Time, _ *Store, o *JoinOptions, out []cell) (Status, error) {
+	at, err := nanos(q)
+	if err != nil {
+		return Missing, err
+	}
+	p, events := h.def.windows, h.byKey[string(key)]
+	lo, hi := int64(math.MaxInt64), int64(math.MinInt64)
+	for i := range p.aggs {
+		l, r := p.interval(&p.aggs[i], at, o.Strict)
+		lo, hi = min(lo, l), max(hi, r)
+	}
+	st := &h.state
+	st.events, st.open = st.events[:0], st.open[:0]
+	if st.tiers == nil {
+		st.tiers = make([][]byte, len(p.tiers))
+	}
+	first := sort.Search(len(events), func(i int) bool { return events[i].at >= lo })
+	for i := first; i < len(events) && events[i].at < hi; i++ {
+		e := &events[i]
+		if o.Hindsight || !e.tooLate && !e.created.Add(o.ServingLag).After(q) {
+			st.events = append(st.events, e.raw...)
+		}
+	}
+	if p.mode != Sliding {
+		if err := p.foldAll(st); err != nil {
+			return Missing, err
+		}
+	}
+	l, err := h.def.evaluate(st, at, o.Strict, out)
+	return l.status, err
+}
+
+// foldAll makes the open tiles of a state from its events.
+func (p *windowPlan) foldAll(st *windowState) error {
+	for b := st.events; len(b) > 0; {
+		e, err := p.event(b)
+		if err != nil {
+			return err
+		}
+		index := floorDiv(e.at, p.base)
+		last := len(st.open) - p.openWidth()
+		if last < 0 || tile(st.open[last:]).index() != index {
+			last += p.openWidth()
+			st.open = append(st.open, p.emptyTile(index)...)
+		}
+		p.add(tile(st.open[last:]), &e)
+		b = b[e.size:]
+	}
+	return nil
+}
