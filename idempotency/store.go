@@ -31,8 +31,8 @@ type Store interface {
 	//     a fingerprint is kept if the record has none
 	Begin(ctx context.Context, c Claim) (Outcome, error)
 
-	// Renew lets the lease end lease from now, not before. It fails with
-	// ErrStale where t does not hold the key. A lease that has ended can be
+	// Renew makes the lease end no sooner than lease from now; it never makes
+	// it shorter. It fails with ErrStale where t does not hold the key. A lease that has ended can be
 	// renewed as long as nobody took the key.
 	Renew(ctx context.Context, t Token, lease time.Duration) error
 

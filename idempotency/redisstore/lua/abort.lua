@@ -1,0 +1,10 @@
+-- Gives a key back and keeps its counts. KEYS[1] is the record. ARGV: 1 token
+-- fence. Returns {'ok'}, {'stale'} or {'version', it}.
+local old = redis.call('HMGET', KEYS[1], 'v', 's', 'f')
+if old[1] and old[1] ~= '1' then return {'version', old[1]} end
+if old[3] ~= ARGV[1] then return {'stale'} end
+if old[2] == 'f' then return {'ok'} end -- said before
+if old[2] ~= 'h' then return {'stale'} end
+redis.call('HSET', KEYS[1], 's', 'f')
+redis.call('HDEL', KEYS[1], 'u', 'x')
+return {'ok'}
