@@ -1,0 +1,17 @@
+// Package messagingtest checks brokers. It imports the standard library and
+// this module only.
+//
+// [TestBroker] is the conformance kit for drivers, package
+// messaging/driver: one rule of the contract per subtest, and a failure names
+// the rule it breaks.
+//
+//	func TestConformance(t *testing.T) {
+//		messagingtest.TestBroker(t, func(t *testing.T) messagingtest.Harness {
+//			return messagingtest.Harness{Driver: open(t)}
+//		})
+//	}
+//
+// A [Ledger] counts what any broker client, ours or another, did with a set of
+// messages: lost, duplicate, out of order per key, overlapping per key. It is
+// for tests that kill, pause and rebalance.
+package messagingtest

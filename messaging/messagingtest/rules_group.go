@@ -1,0 +1,387 @@
+package messagingtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+func groupsIndependent(ctx context.Context, s *scene) error {
+	other := s.group + "-2"
+	if err := s.declare(ctx, other); err != nil {
+		return err
+	}
+	if _, err := s.publish(ctx, 10, 2); err != nil {
+		return err
+	}
+	for _, g := range []string{s.group, other} {
+		r, err := s.join(ctx, g)
+		if err != nil {
+			return err
+		}
+		ds, err := collect(ctx, r, 10)
+		if err != nil {
+			return fmt.Errorf("group %q: %w", g, err)
+		}
+		if err := settle(ctx, r, driver.Ack, ds...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func beginAtOldest(ctx context.Context, s *scene) error {
+	if _, err := s.publish(ctx, 10, 2); err != nil {
+		return err
+	}
+	late := s.group + "-late"
+	if err := s.declare(ctx, late); err != nil {
+		return err
+	}
+	r, err := s.join(ctx, late)
+	if err != nil {
+		return err
+	}
+	_, err = collect(ctx, r, 10)
+	return err
+}
+
+// member receives, checks and acks until ctx ends.
+type member struct {
+	name string
+	r    driver.Receiver
+	got  chan<- handed
+}
+
+type handed struct {
+	by string
+	d  driver.Delivery
+}
+
+func (m *member) run(ctx context.Context) error {
+	for {
+		ds, err := m.r.Receive(ctx, 5)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: receive: %w", m.name, err)
+		}
+		for _, d := range ds {
+			select {
+			case m.got <- handed{m.name, d}:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if err := settle(ctx, m.r, driver.Ack, ds...); err != nil && !errors.Is(err, driver.ErrRevoked) && ctx.Err() == nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+}
+
+func membersShare(ctx context.Context, s *scene) error {
+	const total, keys, members = 400, 40, 3
+	if err := s.declare(ctx, s.group); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	got := make(chan handed)
+	failed := make(chan error, members+1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	for n := range members { // they join one after the other, while messages flow
+		r, err := s.join(ctx, s.group)
+		if err != nil {
+			return err
+		}
+		m := &member{fmt.Sprintf("member %d", n+1), r, got}
+		wg.Go(func() {
+			if err := m.run(ctx); err != nil {
+				failed <- err
+			}
+		})
+	}
+	wg.Go(func() {
+		for n := range total {
+			if err := s.send(ctx, []driver.Message{s.message(n, keys)}); err != nil {
+				failed <- err
+				return
+			}
+		}
+	})
+	seen, last := make(map[string]int), make(map[string]string)
+	again := 0
+	for len(seen) < total {
+		select {
+		case h := <-got:
+			seen[h.d.ID]++
+			if seen[h.d.ID] > 1 {
+				again++ // a rebalance repeats, from the first on
+			} else if h.d.ID < last[h.d.Key] {
+				return fmt.Errorf("%s got message %q of key %q for the first time after %q", h.by, h.d.ID, h.d.Key, last[h.d.Key])
+			} else {
+				last[h.d.Key] = h.d.ID
+			}
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d messages came to nobody: %w", total-len(seen), total, context.Cause(ctx))
+		}
+	}
+	if again > total/2 {
+		return fmt.Errorf("%d deliveries of %d messages were repeated: members do not share, they double", again, total)
+	}
+	return nil
+}
+
+func revoked(ctx context.Context, s *scene) error {
+	const total = 64
+	if _, err := s.publish(ctx, total, total); err != nil {
+		return err
+	}
+	first, err := s.join(ctx, s.group)
+	if err != nil {
+		return err
+	}
+	held, err := collect(ctx, first, total)
+	if err != nil {
+		return err
+	}
+	if slices.IndexFunc(held, func(d driver.Delivery) bool { return d.Lane != held[0].Lane }) < 0 {
+		return fmt.Errorf("%d keys all fell into lane %q: the rule needs a topic with several partitions", total, held[0].Lane)
+	}
+	second, err := s.join(ctx, s.group)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { // a member must go on receiving to take part in a rebalance
+		for {
+			ds, err := first.Receive(ctx, total)
+			if err != nil {
+				return
+			}
+			_ = first.Settle(ctx, requeueAll(ds)) // its former messages, should it get them again
+		}
+	})
+	moved, err := collect(ctx, second, 1)
+	if err != nil {
+		return fmt.Errorf("the second member got nothing of what the first one held: %w", err)
+	}
+	at := slices.IndexFunc(held, func(d driver.Delivery) bool { return d.ID == moved[0].ID })
+	if at < 0 {
+		return fmt.Errorf("the second member got %s, which was never published", names(moved))
+	}
+	was := held[at]
+	if was.Lost == nil {
+		return fmt.Errorf("delivery %s moved to another member, and its Lost is nil", names(held[at:at+1]))
+	}
+	select {
+	case <-was.Lost:
+	case <-ctx.Done():
+		return fmt.Errorf("delivery %s moved to another member, and its Lost was not closed", names(held[at:at+1]))
+	}
+	stop()
+	wg.Wait()
+	ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer stop()
+	if err := settle(ctx, first, driver.Ack, was); !errors.Is(err, driver.ErrRevoked) {
+		return fmt.Errorf("the former owner acked %s and got %v, want ErrRevoked", was.ID, err)
+	}
+	if err := settle(ctx, second, driver.Ack, moved...); err != nil {
+		return fmt.Errorf("the new owner: %w", err)
+	}
+	return nil
+}
+
+func requeueAll(ds []driver.Delivery) []driver.Settlement {
+	s := make([]driver.Settlement, len(ds))
+	for i, d := range ds {
+		s[i] = driver.Settlement{Delivery: d, Action: driver.Requeue}
+	}
+	return s
+}
+
+func closeEnds(ctx context.Context, s *scene) error {
+	if err := s.declare(ctx, s.group); err != nil {
+		return err
+	}
+	r, err := s.join(ctx, s.group)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Receive(ctx, 1)
+		ended <- err
+	}()
+	time.Sleep(100 * time.Millisecond) // let it wait; if it does not yet, the rule holds all the same
+	for range 2 {
+		if err := r.Close(ctx); err != nil {
+			return fmt.Errorf("close: %w", err)
+		}
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, driver.ErrClosed) {
+			return fmt.Errorf("a waiting Receive ended with %v, want ErrClosed", err)
+		}
+	case <-ctx.Done():
+		return errors.New("Receive goes on waiting")
+	}
+	if _, err := r.Receive(ctx, 1); !errors.Is(err, driver.ErrClosed) {
+		return fmt.Errorf("Receive after Close gave %v, want ErrClosed", err)
+	}
+	return nil
+}
+
+func closedBroker(ctx context.Context, s *scene) error {
+	if err := s.declare(ctx); err != nil {
+		return err
+	}
+	if err := s.Driver.Health(ctx); err != nil {
+		return fmt.Errorf("health: %w", err)
+	}
+	for range 2 {
+		if err := s.Driver.Close(ctx); err != nil {
+			return fmt.Errorf("close: %w", err)
+		}
+	}
+	errs := s.Driver.Publish(ctx, []driver.Message{s.message(0, 1)})
+	if len(errs) != 1 || errs[0] == nil {
+		return fmt.Errorf("publishing on a closed broker gave %v, want an error", errs)
+	}
+	if s.Driver.Health(ctx) == nil {
+		return errors.New("a closed broker is healthy")
+	}
+	return nil
+}
+
+func lag(ctx context.Context, s *scene) error {
+	if _, err := s.publish(ctx, 10, 3); err != nil {
+		return err
+	}
+	r, err := s.join(ctx, s.group)
+	if err != nil {
+		return err
+	}
+	ds, err := collect(ctx, r, 10)
+	if err != nil {
+		return err
+	}
+	of := s.Driver.(driver.Lagger)
+	if n, oldest, err := of.Lag(ctx, s.topic, s.group); err != nil || n != 10 || oldest <= 0 && time.Since(ds[0].Time) > time.Second {
+		return fmt.Errorf("with 10 messages handed out, Lag gave %d, %v, %w", n, oldest, err)
+	}
+	if err := settle(ctx, r, driver.Ack, ds...); err != nil {
+		return err
+	}
+	for {
+		n, oldest, err := of.Lag(ctx, s.topic, s.group)
+		if err != nil {
+			return err
+		}
+		if n == 0 && oldest == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("with everything acked, Lag still gives %d, %v", n, oldest)
+		}
+	}
+}
+
+func restart(ctx context.Context, s *scene) error {
+	const total = 50
+	if _, err := s.publish(ctx, total, 5); err != nil {
+		return err
+	}
+	if err := s.Restart(ctx); err != nil {
+		return fmt.Errorf("the harness could not restart the broker: %w", err)
+	}
+	return s.drainAll(ctx, total)
+}
+
+func cut(ctx context.Context, s *scene) error {
+	const total, keys = 200, 8
+	if err := s.declare(ctx, s.group); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Cut(2 * time.Second)
+	}()
+	defer func() { <-done }()
+	for n := range total {
+		m := []driver.Message{s.message(n, keys)}
+		for { // what is refused or unknown is published again, as a program would
+			err := s.send(ctx, m)
+			if err == nil {
+				break
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				return fmt.Errorf("message %d of %d could not be published: %w", n+1, total, err)
+			}
+		}
+	}
+	return s.drainAll(ctx, total)
+}
+
+// drainAll receives until total messages have come, as the front does:
+// subscribing anew after an error.
+func (s *scene) drainAll(ctx context.Context, total int) error {
+	seen, last := make(map[string]bool), make(map[string]string)
+	var r driver.Receiver
+	for len(seen) < total {
+		err := func() (err error) {
+			if r == nil {
+				if r, err = s.join(ctx, s.group); err != nil {
+					return err
+				}
+			}
+			ds, err := r.Receive(ctx, total)
+			if err != nil {
+				return err
+			}
+			for _, d := range ds {
+				if !seen[d.ID] && d.ID < last[d.Key] && s.Driver.Capabilities().KeyOrder {
+					return fmt.Errorf("%w: message %q of key %q came after %q", errOrder, d.ID, d.Key, last[d.Key])
+				}
+				seen[d.ID], last[d.Key] = true, max(d.ID, last[d.Key])
+			}
+			return settle(ctx, r, driver.Ack, ds...)
+		}()
+		if errors.Is(err, errOrder) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%d of %d messages are lost: %w", total-len(seen), total, errors.Join(err, context.Cause(ctx)))
+		}
+		if err != nil && r != nil {
+			_ = r.Close(ctx)
+			r = nil
+		}
+		if err != nil {
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
+var errOrder = errors.New("out of order")
