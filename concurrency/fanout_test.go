@@ -332,36 +332,60 @@ func TestNestedPanicKeepsTheInnerStack(t *testing.T) {
 // runtime.Goexit on any worker, the caller among them, ends the caller's
 // goroutine, and only after the siblings have been cancelled and joined.
 func TestGoexitEndsTheCaller(t *testing.T) {
-	concurrencytest.CheckLeaks(t)
-	leave := func(ctx context.Context, i, victim int, alive *atomic.Int64) (int, error) {
-		alive.Add(1)
-		defer alive.Add(-1)
-		if i == victim {
-			runtime.Goexit()
-		}
-		<-ctx.Done()
-		return 0, nil
-	}
 	for victim := range 4 {
-		for name, call := range map[string]func(f func(context.Context, int) (int, error)){
-			"Map":    func(f func(context.Context, int) (int, error)) { _, _ = concurrency.Map(t.Context(), 4, upTo(4), f) },
-			"MapAll": func(f func(context.Context, int) (int, error)) { concurrency.MapAll(t.Context(), 4, upTo(4), f) },
+		for name, call := range map[string]func(ctx context.Context, f func(context.Context, int) (int, error)){
+			"Map":    func(ctx context.Context, f func(context.Context, int) (int, error)) { _, _ = concurrency.Map(ctx, 4, upTo(4), f) },
+			"MapAll": func(ctx context.Context, f func(context.Context, int) (int, error)) { concurrency.MapAll(ctx, 4, upTo(4), f) },
 		} {
-			var alive atomic.Int64
-			var returned bool
-			aliveAtExit := int64(-1)
-			gone := make(chan struct{})
-			go func() {
-				defer close(gone)
-				defer func() { aliveAtExit = alive.Load() }()
-				call(func(ctx context.Context, i int) (int, error) { return leave(ctx, i, victim, &alive) })
-				returned = true
-			}()
-			<-gone
-			if returned || aliveAtExit != 0 {
-				t.Errorf("%s, item %d: returned %v, %d siblings alive", name, victim, returned, aliveAtExit)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				var alive atomic.Int64
+				var returned bool
+				aliveAtExit := int64(-1)
+				gone := make(chan struct{})
+				go func() {
+					defer close(gone)
+					defer func() { aliveAtExit = alive.Load() }()
+					call(t.Context(), func(ctx context.Context, i int) (int, error) {
+						alive.Add(1)
+						defer alive.Add(-1)
+						if i == victim {
+							time.Sleep(time.Second) // the others run by then
+							runtime.Goexit()
+						}
+						<-ctx.Done()
+						time.Sleep(time.Second) // and need a moment to leave
+						return 0, nil
+					})
+					returned = true
+				}()
+				<-gone
+				if returned || aliveAtExit != 0 {
+					t.Errorf("%s, item %d: returned %v, %d siblings alive", name, victim, returned, aliveAtExit)
+				}
+			})
 		}
+	}
+}
+
+// The caller, being a worker, may be done with its items long before the others.
+func TestMapWaitsForTheOtherWorkers(t *testing.T) {
+	for slow := range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			f := func(_ context.Context, i int) (int, error) {
+				if i != slow {
+					return i, nil
+				}
+				time.Sleep(time.Hour)
+				return 0, errBoom
+			}
+			start := time.Now()
+			if _, err := concurrency.Map(t.Context(), 3, upTo(3), f); err != errBoom || time.Since(start) != time.Hour {
+				t.Errorf("item %d fails late: %v after %v", slow, err, time.Since(start))
+			}
+			if r := concurrency.MapAll(t.Context(), 3, upTo(3), f); r[slow].Err != errBoom {
+				t.Errorf("item %d fails late: %+v", slow, r)
+			}
+		})
 	}
 }
 

@@ -52,12 +52,16 @@ func Run(ctx context.Context, services ...func(context.Context) error) error {
 	var cause, first error
 	select {
 	case <-idle:
-		// All have returned; one may have failed, as the last of them.
+		// Unless one failed, as the last of them, all is well.
+		select {
+		case s := <-failed:
+			first, cause = s.err, s.reason()
+		default:
+		}
 	case <-ctx.Done():
 		cause = context.Cause(ctx)
 	case s := <-failed:
-		first = s.err
-		cause = s.reason()
+		first, cause = s.err, s.reason()
 	}
 	for _, s := range slices.Backward(running) {
 		s.stop(cause)
@@ -120,7 +124,7 @@ func outcome(all []*service, first, cause error) error {
 		if s.err == nil || s.err == first { //nolint:errorlint // the very value, not its like
 			continue
 		}
-		if cause != nil && (errors.Is(s.err, context.Canceled) || errors.Is(s.err, cause)) {
+		if errors.Is(s.err, context.Canceled) || errors.Is(s.err, cause) {
 			continue // it says only that it was stopped
 		}
 		errs = append(errs, s.err)

@@ -68,11 +68,15 @@ func TestRunNilMeansFinished(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		once := func(context.Context) error { j.add("migrated"); return nil }
+		start := time.Now()
 		if err := concurrency.Run(ctx, j.drains("a", nil), once); err != nil {
 			t.Error(err)
 		}
 		j.want(t, "migrated", "stop a", "a stopped")
-		start := time.Now()
+		if took := time.Since(start); took != time.Hour+time.Second {
+			t.Errorf("took %v: the end of one service is not the end of all", took)
+		}
+		start = time.Now()
 		if err := concurrency.Run(t.Context(), once, once); err != nil || time.Since(start) != 0 {
 			t.Errorf("all finished: %v after %v", err, time.Since(start))
 		}

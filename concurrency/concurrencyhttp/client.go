@@ -121,7 +121,7 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(req)
 	}
 	left := time.Until(deadline)
-	if left < time.Microsecond {
+	if left <= 0 {
 		closeRequest(req)
 		return nil, fmt.Errorf("concurrencyhttp: no time left to ask %s: %w", req.URL.Host, context.DeadlineExceeded)
 	}

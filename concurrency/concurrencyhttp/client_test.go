@@ -51,6 +51,13 @@ func get(ctx context.Context, c *http.Client, url string) (*http.Response, error
 // Complaint 16: with two idle connections per host 16 concurrent callers dial
 // again and again.
 func TestConnectionsAreReused(t *testing.T) {
+	for name, o := range map[string]*concurrencyhttp.Options{"default": nil, "base": {Base: new(http.Transport)}} {
+		t.Run(name, func(t *testing.T) { reuse(t, o) })
+	}
+}
+
+func reuse(t *testing.T, o *concurrencyhttp.Options) {
+	t.Helper()
 	concurrencytest.CheckLeaks(t)
 	const callers, rounds = 16, 10
 	arrived := make(chan struct{}, callers)
@@ -59,7 +66,7 @@ func TestConnectionsAreReused(t *testing.T) {
 		arrived <- struct{}{}
 		<-release
 	})
-	c := client(t, nil)
+	c := client(t, o)
 	for range rounds {
 		// All requests of a round are in the server at once, so a round needs 16
 		// connections, and the next the same 16.
@@ -291,6 +298,28 @@ func TestLeavingIsNoFailure(t *testing.T) {
 	}
 }
 
+// A response without a body need not be closed, as with any client.
+func TestNoBodyReleasesAtOnce(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	s := concurrency.NewSemaphore(1, concurrency.NoWait)
+	c := client(t, &concurrencyhttp.Options{Limiter: s})
+	for range 2 {
+		resp, err := get(t.Context(), c, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := s.Stats(); st.InFlight != 0 {
+			t.Errorf("stats %+v", st)
+		}
+		_ = resp.Body.Close()
+	}
+}
+
+// past is a context whose deadline has passed a moment before its timer fires.
+type past struct{ context.Context }
+
+func (past) Deadline() (time.Time, bool) { return time.Now(), true }
+
 type closes struct {
 	io.Reader
 	closed bool
@@ -315,6 +344,7 @@ func TestNotSent(t *testing.T) {
 	}{
 		{t.Context(), &concurrencyhttp.Options{Limiter: full}, concurrency.ErrRejected},
 		{expired, nil, context.DeadlineExceeded},
+		{past{t.Context()}, nil, context.DeadlineExceeded},
 	} {
 		body := &closes{Reader: strings.NewReader("x")}
 		req, err := http.NewRequestWithContext(c.ctx, http.MethodPost, url, body)
