@@ -274,10 +274,12 @@ func appendValue(b []byte, t Tensor, i int, missing bool) ([]byte, error) {
 	return nil, t.check()
 }
 
+var errNonFinite = errors.New("which JSON cannot carry")
+
 func appendFloat(b []byte, name string, v float64, bits int, missing bool) ([]byte, error) {
 	switch {
 	case math.IsInf(v, 0) || math.IsNaN(v) && !missing:
-		return nil, fmt.Errorf("%w: tensor %q holds %v, which JSON cannot carry", ErrOutput, name, v)
+		return nil, fmt.Errorf("%w: tensor %q holds %v, %w", ErrOutput, name, v, errNonFinite)
 	case math.IsNaN(v):
 		return append(b, "null"...), nil
 	}

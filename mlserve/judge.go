@@ -65,23 +65,3 @@ type Evidence struct {
 	Keys      int     // of the candidate that were counted
 	EValue    float64 // evidence that the candidate is worse; see Sequential
 }
-
-// Sequential judges.
-type Sequential struct {
-	FalseRollback float64
-	Metrics       []Metric
-	MinKeys       int
-}
-
-// Metric is one.
-type Metric struct {
-	Name         string
-	Margin, Over float64
-	More         bool
-}
-
-// Observe takes.
-func (q *Sequential) Observe(o Outcome) {}
-
-// Verdict says.
-func (q *Sequential) Verdict() Verdict { return Verdict{} }
