@@ -165,7 +165,11 @@ func (f fold) merge(a, b *accumulator) {
 			a[0] = b[0]
 		}
 	case foldVariance:
-		if b[0] == 0 {
+		switch {
+		case b[0] == 0:
+			return
+		case a[0] == 0: // the general rule would round
+			*a = *b
 			return
 		}
 		n := a[0] + b[0]
