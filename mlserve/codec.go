@@ -23,6 +23,9 @@ type wireTensor struct {
 // few digits as read back to the same bits. NaN is written as null; an
 // infinity is [ErrOutput], as JSON has none.
 func (t Tensor) MarshalJSON() ([]byte, error) {
+	if err := t.check(); err != nil {
+		return nil, &Error{Op: "encode", Err: fmt.Errorf("%w: %w", ErrOutput, err)}
+	}
 	b, err := appendTensor(nil, t, true)
 	if err != nil {
 		return nil, &Error{Op: "encode", Err: err}
@@ -58,7 +61,10 @@ func (w wireTensor) tensor() (Tensor, error) {
 		return Tensor{}, fmt.Errorf("%w: tensor %q: %w", ErrInput, w.Name, err)
 	}
 	t := Tensor{Name: w.Name, Shape: w.Shape, Data: data}
-	return t, t.check()
+	if err := t.check(); err != nil {
+		return Tensor{}, fmt.Errorf("%w: %w", ErrInput, err)
+	}
+	return t, nil
 }
 
 // parseData reads the flat or nested array raw, which is valid JSON, into a

@@ -126,7 +126,7 @@ func guard(f func() error) (err error) {
 }
 
 func panicError(r any) error {
-	return fmt.Errorf("%w: the model panicked: %w", ErrOutput, &concurrency.PanicError{Value: r, Stack: debug.Stack()})
+	return fmt.Errorf("%w: %w", ErrOutput, &concurrency.PanicError{Value: r, Stack: debug.Stack()})
 }
 
 // Pin keeps one version loaded, whatever the registry says, until Release.

@@ -219,11 +219,14 @@ func encodeInfer(model string, resp Response, outputs []string) ([]byte, error) 
 		ID         string            `json:"id,omitempty"`
 		Parameters map[string]string `json:"parameters,omitempty"`
 	}{Model: model, Version: resp.Version, ID: resp.ID}
-	if resp.Arm != "" {
-		head.Parameters = map[string]string{"arm": resp.Arm}
-	}
-	if resp.Degraded != "" {
-		head.Parameters["degraded"] = resp.Degraded
+	for name, value := range map[string]string{"arm": resp.Arm, "degraded": resp.Degraded} {
+		if value == "" {
+			continue
+		}
+		if head.Parameters == nil {
+			head.Parameters = map[string]string{}
+		}
+		head.Parameters[name] = value
 	}
 	b, err := json.Marshal(head)
 	if err != nil {

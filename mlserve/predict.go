@@ -237,6 +237,9 @@ func ask(ctx context.Context, end time.Time, rung *Rung, r Request) (out Batch, 
 	defer cancel()
 	err = guard(func() (err error) {
 		out, err = rung.Answer(ctx, r)
+		if err == nil {
+			err = out.check()
+		}
 		return err
 	})
 	return out, err

@@ -87,7 +87,7 @@ func pick(in Batch, name string, i int) (Tensor, error) {
 // conform checks one tensor and converts between the float types in place.
 func (s *TensorSpec) conform(t *Tensor) (converted bool, err error) {
 	if err := t.check(); err != nil {
-		return false, err
+		return false, fmt.Errorf("%w: %w", ErrInput, err)
 	}
 	if got := t.Type(); got != s.Type {
 		switch d := t.Data.(type) {
@@ -163,11 +163,8 @@ func (s Signature) checkOutput(out Batch, rows int) error {
 		case !spec.fits(t.Shape) || t.Shape[0] != rows:
 			return fmt.Errorf("%w: output %q has shape %v for %d rows, the signature says %v", ErrOutput, t.Name, t.Shape, rows, spec.Shape)
 		}
-		if err := t.check(); err != nil {
-			return fmt.Errorf("%w: %w", ErrOutput, err)
-		}
 	}
-	return nil
+	return out.check()
 }
 
 // check says whether the signature itself makes sense.

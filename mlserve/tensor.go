@@ -86,7 +86,7 @@ func (b Batch) Float64s(name string) ([][]float64, error) {
 		return nil, err
 	}
 	if err := t.check(); err != nil {
-		return nil, &Error{Op: "tensor", Err: err}
+		return nil, &Error{Op: "tensor", Err: fmt.Errorf("%w: %w", ErrInput, err)}
 	}
 	flat, ok := t.float64s()
 	if !ok {
@@ -143,26 +143,26 @@ func (t Tensor) Len() int {
 	return 0
 }
 
-// check says whether shape and data agree.
+// check says whether shape and data agree. Whose fault it is, the caller says.
 func (t Tensor) check() error {
 	if t.Type() == "" {
-		return fmt.Errorf("%w: tensor %q holds %T; use []float32, []float64, []int32, []int64, []bool or []string", ErrInput, t.Name, t.Data)
+		return fmt.Errorf("tensor %q holds %T; use []float32, []float64, []int32, []int64, []bool or []string", t.Name, t.Data)
 	}
 	if len(t.Shape) == 0 {
-		return fmt.Errorf("%w: tensor %q has no shape; the first dimension is rows", ErrInput, t.Name)
+		return fmt.Errorf("tensor %q has no shape; the first dimension is rows", t.Name)
 	}
 	n := 1
 	for _, d := range t.Shape {
 		if d < 0 {
-			return fmt.Errorf("%w: tensor %q has rows of unequal length or a negative dimension: shape %v", ErrInput, t.Name, t.Shape)
+			return fmt.Errorf("tensor %q has rows of unequal length or a negative dimension: shape %v", t.Name, t.Shape)
 		}
 		if d > 0 && n > maxElements/d {
-			return fmt.Errorf("%w: tensor %q is too large: shape %v", ErrInput, t.Name, t.Shape)
+			return fmt.Errorf("tensor %q is too large: shape %v", t.Name, t.Shape)
 		}
 		n *= d
 	}
 	if n != t.Len() {
-		return fmt.Errorf("%w: tensor %q has shape %v, which is %d values, but holds %d", ErrInput, t.Name, t.Shape, n, t.Len())
+		return fmt.Errorf("tensor %q has shape %v, which is %d values, but holds %d", t.Name, t.Shape, n, t.Len())
 	}
 	return nil
 }
@@ -198,6 +198,16 @@ func convert[To, From float32 | float64 | int32 | int64](in []From) []To {
 		out[i] = To(v)
 	}
 	return out
+}
+
+// check says whether every tensor is sound; the error is ErrOutput.
+func (b Batch) check() error {
+	for i := range b {
+		if err := b[i].check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrOutput, err)
+		}
+	}
+	return nil
 }
 
 // rows is the number of rows, 0 for an empty batch.
