@@ -29,9 +29,13 @@
 //
 // # Limiters
 //
-// A [Limiter] admits or refuses, and learns from the result: [Semaphore] for
-// weights, [Breaker] for a dependency that fails. [Do] runs one function under
-// one. A [Permit] is a value that is returned once and may be copied freely.
+// A [Limiter] admits or refuses, and learns from the result. [Semaphore] is the
+// one for weights, with a choice of what happens to those who must wait, and
+// [NewPermit] is for limiters of one's own. [Do] runs one function under one.
+// A [Permit] is a value that is returned once and may be copied freely.
+//
+// Semaphores nest like fan-outs do: [Permit.Context], which Do applies, lets
+// what runs below a permit borrow it where waiting would be for oneself.
 //
 // # Time
 //

@@ -334,8 +334,12 @@ func TestNestedPanicKeepsTheInnerStack(t *testing.T) {
 func TestGoexitEndsTheCaller(t *testing.T) {
 	for victim := range 4 {
 		for name, call := range map[string]func(ctx context.Context, f func(context.Context, int) (int, error)){
-			"Map":    func(ctx context.Context, f func(context.Context, int) (int, error)) { _, _ = concurrency.Map(ctx, 4, upTo(4), f) },
-			"MapAll": func(ctx context.Context, f func(context.Context, int) (int, error)) { concurrency.MapAll(ctx, 4, upTo(4), f) },
+			"Map": func(ctx context.Context, f func(context.Context, int) (int, error)) {
+				_, _ = concurrency.Map(ctx, 4, upTo(4), f)
+			},
+			"MapAll": func(ctx context.Context, f func(context.Context, int) (int, error)) {
+				concurrency.MapAll(ctx, 4, upTo(4), f)
+			},
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				var alive atomic.Int64
@@ -373,6 +377,7 @@ func TestMapWaitsForTheOtherWorkers(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := func(_ context.Context, i int) (int, error) {
 				if i != slow {
+					time.Sleep(time.Second) // so that each worker gets one
 					return i, nil
 				}
 				time.Sleep(time.Hour)
@@ -495,6 +500,11 @@ func TestFirst(t *testing.T) {
 		_, err = concurrency.First(ctx, 1, reply(time.Minute, 1, nil), reply(1, 2, nil))
 		if !errors.Is(err, other) || !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %v", err)
+		}
+		ctx, cancel = context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(other) })
+		if _, err = concurrency.First(ctx, 1, reply(time.Minute, 1, nil)); !errors.Is(err, other) || !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled when all had started: %v", err)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 var ErrRejected = errors.New("concurrency: rejected")
 
 // Limiter admits work or refuses it, and learns from the result. [Semaphore]
-// and [Breaker] are limiters; [NewPermit] helps to write another one.
+// is one; [NewPermit] helps to write another.
 //
 // Acquire asks for n units. It returns a [Permit] whose Done is to be called
 // once, or an error that matches [ErrRejected] if the limiter refused, or

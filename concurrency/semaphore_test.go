@@ -70,6 +70,7 @@ func TestSemaphoreFIFO(t *testing.T) {
 			t.Errorf("admitted %q", got)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait() // the holder sleeps until this very instant, too
 		if st := s.Stats(); st != (concurrency.Stats{Limit: 3, Admitted: 3}) {
 			t.Errorf("stats %+v", st)
 		}
