@@ -15,7 +15,7 @@ func ChiSquare(ref, cur []int) Score {
 	n, m := countTotals("ChiSquare", ref, cur)
 	s := Score{Method: "chi-square", N: n, M: m}
 	if n == 0 || m == 0 {
-		return s
+		return s.finite()
 	}
 	total := float64(n) + float64(m)
 	bins := 0

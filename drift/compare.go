@@ -113,7 +113,7 @@ func (f *feature) outOfRange(counts []int) int {
 func (f *feature) ks(o observed) Score {
 	n, m := int(f.present), o.present
 	if n == 0 || m == 0 {
-		return Score{Method: "ks", N: n, M: m}
+		return Score{Method: "ks", N: n, M: m}.finite()
 	}
 	if n > 1<<31 || m > 1<<31 {
 		// Sums of products would overflow; halving counts of this size loses nothing.
@@ -169,7 +169,7 @@ func (f *feature) ks(o observed) Score {
 func shareScore(method string, x, n, y, m int) Score {
 	s := Score{Method: method, N: n, M: m}
 	if n == 0 || m == 0 {
-		return s
+		return s.finite()
 	}
 	s.Stat = float64(y)/float64(m) - float64(x)/float64(n)
 	s.Effect = math.Abs(s.Stat)

@@ -39,7 +39,7 @@ func KS(ref, cur []float64) Score {
 	a, b := ascending(ref), ascending(cur)
 	n, m := len(a), len(b)
 	if n == 0 || m == 0 {
-		return Score{Method: "ks", N: n, M: m}
+		return Score{Method: "ks", N: n, M: m}.finite()
 	}
 	h, ties := maxGap(a, b)
 	var groups []int

@@ -64,7 +64,7 @@ func PSICounts(ref, cur []int, z ZeroRule) Score {
 	n, m := countTotals("PSICounts", ref, cur)
 	s := Score{Method: "psi", N: n, M: m}
 	if n == 0 || m == 0 {
-		return s
+		return s.finite()
 	}
 	bins := 0
 	for i := range ref {
