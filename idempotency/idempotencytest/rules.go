@@ -443,9 +443,10 @@ func concurrentHandOver(k *kit) {
 		taken []idempotency.Outcome // in the order of taking, as nobody else takes between Begin and Abort
 		errs  []error
 	)
+	giveUp := time.Now().Add(time.Minute)
 	for range contenders {
 		group.Go(func() {
-			for n := 0; n < each; {
+			for n := 0; n < each && time.Now().Before(giveUp); {
 				out, err := k.store.Begin(ctx, c)
 				if err == nil && out.State == idempotency.Acquired {
 					n++
@@ -468,6 +469,9 @@ func concurrentHandOver(k *kit) {
 	group.Wait()
 	for _, err := range errs {
 		k.ok(err)
+	}
+	if len(taken) != contenders*each {
+		k.failf("the key was taken %d times within a minute, want %d", len(taken), contenders*each)
 	}
 	for i, out := range taken {
 		k.attempt(out, i+1)
