@@ -101,12 +101,9 @@ func Abandon[R any](ctx context.Context, o *Orphans, d time.Duration, f func(con
 		panic("concurrency: Abandon: nil Orphans: nothing to book the function with")
 	}
 	var zero R
-	if ctx.Err() != nil {
-		return zero, endOf(ctx)
-	}
 	inner, cancel := context.WithTimeoutCause(ctx, d, &lateError{d})
 	defer cancel()
-	if inner.Err() != nil {
+	if inner.Err() != nil { // it takes over the end of ctx
 		return zero, endOf(inner)
 	}
 	run, err := o.enter()

@@ -19,12 +19,9 @@ import (
 func WaitFor[R any](ctx context.Context, d time.Duration, f func(context.Context) (R, error)) (R, error) {
 	mustCall("WaitFor", f != nil)
 	var zero R
-	if ctx.Err() != nil {
-		return zero, endOf(ctx)
-	}
 	inner, cancel := context.WithTimeoutCause(ctx, d, &lateError{d})
 	defer cancel()
-	if inner.Err() != nil {
+	if inner.Err() != nil { // it takes over the end of ctx
 		return zero, endOf(inner)
 	}
 	v, err := f(inner)
