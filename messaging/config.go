@@ -66,13 +66,12 @@ func (c *Consumer) configure(routes []Route) error {
 				"it would take effect twice; raise the inbox's retention, or lower Retry.MaxAttempts or Retry.Delays", short(keep), short(need))
 		}
 	}
-	// A partition as a whole can only wait here.
-	c.delays = can.Delay && o.Order != ByPartition
 	c.sub = driver.Subscription{
 		Topics: c.topics, Group: c.group, Prefetch: o.Prefetch, DeadLetters: c.deadLetters(),
 		Unordered: o.Order == Unordered, Drain: o.Drain,
 	}
-	if c.delays && o.Retry.MaxAttempts != 1 {
+	// A partition as a whole can only wait here.
+	if can.Delay && o.Order != ByPartition && o.Retry.MaxAttempts != 1 {
 		c.sub.Delays = o.Retry.Delays
 	}
 	return nil

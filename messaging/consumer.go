@@ -109,7 +109,6 @@ type Consumer struct {
 	routes map[string]Handler
 	topics []string
 	sub    driver.Subscription
-	delays bool // the broker does the waiting between deliveries
 
 	mu      sync.Mutex
 	running bool

@@ -1,0 +1,242 @@
+package messaging
+
+import (
+	"context"
+	"sync"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// item is one delivery on its way through a consumer.
+type item struct {
+	raw driver.Delivery
+	d   *Delivery
+	seq uint64 // of the Receive that returned it
+}
+
+func (it *item) isLost() bool {
+	select {
+	case <-it.raw.Lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// lanes puts deliveries in line: one line per key, or per partition, of which
+// only the first is worked on. It bounds how many are held.
+type lanes struct {
+	order    Order
+	prefetch int
+	most     int        // held in all, those that wait for a retry included
+	ready    chan *lane // whose first may be worked on; has room for all
+	freed    chan struct{}
+
+	mu         sync.Mutex
+	by         map[laneKey]*lane
+	lingering  []*lane // empty, kept for what Receive may still return
+	held       int     // handed out to us and not settled
+	waiting    int     // of these, in parked lanes
+	active     int     // of these, in a handler
+	received   uint64  // the last Receive that began
+	dispatched uint64  // the last Receive whose deliveries are in line
+	finished   bool
+	empty      chan struct{}
+}
+
+type laneKey struct{ topic, lane, key string }
+
+type lane struct {
+	key   laneKey
+	own   bool // has no key, is not in the map
+	queue []*item
+	busy  bool // a worker has it, or will
+	// stale is the last Receive that may have returned messages which a retry
+	// has overtaken: they go back, and come again after the retried one.
+	stale  uint64
+	parked bool
+}
+
+func newLanes(o *ConsumerOptions, most int) *lanes {
+	return &lanes{
+		order: o.Order, prefetch: o.Prefetch, most: most, by: make(map[laneKey]*lane),
+		ready: make(chan *lane, most), freed: make(chan struct{}, 1), empty: make(chan struct{}),
+	}
+}
+
+// room waits until more may be taken and returns how many; 0: ctx has ended.
+func (l *lanes) room(ctx context.Context) int {
+	for {
+		l.mu.Lock()
+		n := min(l.prefetch-(l.held-l.waiting), l.most-l.held)
+		l.mu.Unlock()
+		if ctx.Err() != nil {
+			return 0
+		}
+		if n > 0 {
+			return n
+		}
+		select {
+		case <-l.freed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// ask numbers a Receive that is about to begin.
+func (l *lanes) ask() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.received++
+	return l.received
+}
+
+// dispatch puts what Receive number seq returned in line.
+func (l *lanes) dispatch(items []*item, seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, it := range items {
+		x := l.lane(&it.raw)
+		x.queue = append(x.queue, it)
+		l.held++
+		if x.parked {
+			l.waiting++
+		}
+		if !x.busy {
+			x.busy = true
+			l.ready <- x
+		}
+	}
+	l.dispatched = seq
+	keep := l.lingering[:0]
+	for _, x := range l.lingering {
+		if x.stale > seq {
+			keep = append(keep, x)
+		} else if !x.busy {
+			delete(l.by, x.key)
+		}
+	}
+	clear(l.lingering[len(keep):])
+	l.lingering = keep
+}
+
+func (l *lanes) lane(d *driver.Delivery) *lane {
+	k := laneKey{topic: d.Topic, lane: d.Lane}
+	switch {
+	case l.order == ByPartition:
+	case l.order == ByKey && d.Key != "":
+		k.key = d.Key
+	default:
+		return &lane{own: true}
+	}
+	x := l.by[k]
+	if x == nil {
+		x = &lane{key: k}
+		l.by[k] = x
+	}
+	return x
+}
+
+// head returns the first of x; back is true if it is to be given back.
+func (l *lanes) head(x *lane) (it *item, back bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.active++
+	it = x.queue[0]
+	return it, l.finished || it.seq <= x.stale
+}
+
+// next takes the first of x, with which its worker is through, out of line.
+func (l *lanes) next(x *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.active--
+	l.pop(x)
+}
+
+func (l *lanes) pop(x *lane) {
+	x.queue[0] = nil
+	x.queue = x.queue[1:]
+	switch {
+	case len(x.queue) > 0:
+		l.ready <- x
+		return
+	case x.own:
+	case x.stale > l.dispatched:
+		l.lingering = append(l.lingering, x)
+	default:
+		delete(l.by, x.key)
+	}
+	x.busy = false
+}
+
+// away notes that the first of x is on its way back to the broker, to come
+// again after a delay; back, that the broker has it. In between x stands
+// still. What else of x was returned by a Receive that began before is stale.
+func (l *lanes) away() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.active--
+}
+
+func (l *lanes) back(x *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x.stale = l.received
+	l.pop(x)
+}
+
+// park lets x wait with its first: it does not count against prefetch.
+func (l *lanes) park(x *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.active--
+	x.parked = true
+	l.waiting += len(x.queue)
+	l.free()
+}
+
+func (l *lanes) unpark(x *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x.parked = false
+	l.waiting -= len(x.queue)
+	l.ready <- x
+}
+
+// settled notes that the broker knows about n more.
+func (l *lanes) settled(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held -= n
+	if l.finished && l.held == 0 {
+		close(l.empty)
+	}
+	l.free()
+}
+
+func (l *lanes) free() {
+	select {
+	case l.freed <- struct{}{}:
+	default:
+	}
+}
+
+// finish has everything that has not begun given back. The channel is closed
+// when nothing is held any more. No dispatch may follow.
+func (l *lanes) finish() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.finished = true
+	if l.held == 0 {
+		close(l.empty)
+	}
+	return l.empty
+}
+
+// running returns the number of handlers.
+func (l *lanes) running() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.active
+}

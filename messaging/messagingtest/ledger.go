@@ -1,0 +1,225 @@
+package messagingtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/mainstay-go/mainstay/messaging"
+)
+
+// Ledger books what was published and what was handled, and counts what a
+// broker and its client did in between. It works with any client: call Sent
+// after each publish and Handled around each handling. For this module's
+// there are Publish and Middleware. It keeps some 200 bytes per message, is
+// made by NewLedger, and is safe for concurrent use.
+type Ledger struct {
+	mu       sync.Mutex
+	messages map[string]*booked
+	turn     int             // of the next first success
+	open     map[string]int  // handlings under way, by key
+	overlaps map[string]bool // keys that had two at a time
+	counts   Counts
+}
+
+type booked struct {
+	id, key   string
+	sent      int // 1 is the first of all; 0: not, or not known to be, published
+	unknown   bool
+	first     int // order of its first success; 0: none
+	successes int
+}
+
+// Counts are a ledger's results.
+type Counts struct {
+	// Published is the number of messages whose publishing succeeded.
+	Published int
+	// Unknown is the number of messages whose publishing ended with an
+	// unknown outcome, and did not succeed later: they may be handled or not.
+	Unknown int
+	// Delivered is the number of handlings that were begun.
+	Delivered int
+	// Lost is the number of published messages that no handling has
+	// succeeded for.
+	Lost int
+	// Duplicate is the number of successes beyond the first of a message.
+	Duplicate int
+	// Inverted is the number of published messages whose first success came
+	// after that of a message of the same key which was published later.
+	Inverted int
+	// Overlapping is the number of handlings that began while another one of
+	// the same key was under way.
+	Overlapping int
+}
+
+// NewLedger returns an empty ledger.
+func NewLedger() *Ledger {
+	return &Ledger{messages: make(map[string]*booked), open: make(map[string]int), overlaps: make(map[string]bool)}
+}
+
+// Sent books the result of publishing a message: nil, an error that wraps
+// messaging.ErrUnknown, or a refusal, which is not booked. Messages of one key
+// count as published in the order of these calls, a message tried again at its
+// first success; so for one key, publish and call Sent from one goroutine. An
+// empty key has no order and no overlaps.
+func (l *Ledger) Sent(id, key string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.message(id, key)
+	switch {
+	case err == nil && m.sent == 0:
+		l.counts.Published++
+		m.sent = l.counts.Published
+	case errors.Is(err, messaging.ErrUnknown):
+		m.unknown = true
+	}
+}
+
+// Handled books that handling a message begins; done, called once, that it
+// ended, and whether with success.
+func (l *Ledger) Handled(id, key string) (done func(error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.message(id, key)
+	l.counts.Delivered++
+	if key != "" {
+		if l.open[key] > 0 {
+			l.counts.Overlapping++
+			l.overlaps[key] = true
+		}
+		l.open[key]++
+	}
+	return func(err error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if key != "" {
+			l.open[key]--
+		}
+		if err != nil {
+			return
+		}
+		m.successes++
+		if m.first == 0 {
+			l.turn++
+			m.first = l.turn
+		} else {
+			l.counts.Duplicate++
+		}
+	}
+}
+
+func (l *Ledger) message(id, key string) *booked {
+	m := l.messages[id]
+	if m == nil {
+		m = &booked{id: id, key: key}
+		l.messages[id] = m
+	}
+	return m
+}
+
+// Publish publishes m with p and books the result.
+func (l *Ledger) Publish(ctx context.Context, p *messaging.Publisher, m *messaging.Message) error {
+	err := p.Publish(ctx, m)
+	l.Sent(m.ID, m.Key, err)
+	return err
+}
+
+// Middleware books handlings. A handler that panics is booked as failed.
+func (l *Ledger) Middleware(next messaging.Handler) messaging.Handler {
+	return func(ctx context.Context, d *messaging.Delivery) (err error) {
+		done, ended := l.Handled(d.ID, d.Key), false
+		defer func() {
+			if !ended {
+				err = errPanicked
+			}
+			done(err)
+		}()
+		err = next(ctx, d)
+		ended = true
+		return err
+	}
+}
+
+var errPanicked = errors.New("the handler panicked")
+
+// Counts returns what there is so far. It takes time in proportion to the
+// number of messages.
+func (l *Ledger) Counts() Counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.counts
+	for _, m := range l.messages {
+		switch {
+		case m.sent > 0 && m.successes == 0:
+			c.Lost++
+		case m.sent == 0 && m.unknown:
+			c.Unknown++
+		}
+	}
+	c.Inverted = len(l.inverted())
+	return c
+}
+
+// inverted returns the messages that were handled after a later one.
+func (l *Ledger) inverted() (out []*booked) {
+	var sent []*booked
+	for _, m := range l.messages {
+		if m.sent > 0 && m.first > 0 && m.key != "" {
+			sent = append(sent, m)
+		}
+	}
+	slices.SortFunc(sent, func(a, b *booked) int { return a.sent - b.sent })
+	earliest := make(map[string]int) // first success of what was published later, by key
+	for _, m := range slices.Backward(sent) {
+		if e, ok := earliest[m.key]; ok && m.first > e {
+			out = append(out, m)
+		} else {
+			earliest[m.key] = m.first
+		}
+	}
+	return out
+}
+
+// String returns the counts and the first few messages that are to blame, for
+// a failing test.
+func (l *Ledger) String() string {
+	c := l.Counts()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lost, inverted, twice []string
+	for _, m := range l.messages {
+		if m.sent > 0 && m.successes == 0 {
+			lost = append(lost, m.id)
+		}
+		if m.successes > 1 {
+			twice = append(twice, m.id)
+		}
+	}
+	for _, m := range l.inverted() {
+		inverted = append(inverted, m.id)
+	}
+	var overlapping []string
+	for key := range l.overlaps {
+		overlapping = append(overlapping, "key "+key)
+	}
+	text := fmt.Sprintf("%d published, %d unknown, %d delivered", c.Published, c.Unknown, c.Delivered)
+	for _, x := range []struct {
+		n    int
+		name string
+		ids  []string
+	}{{c.Lost, "lost", lost}, {c.Duplicate, "duplicate", twice}, {c.Inverted, "inverted", inverted}, {c.Overlapping, "overlapping", overlapping}} {
+		text += fmt.Sprintf(", %d %s", x.n, x.name)
+		if len(x.ids) > 0 {
+			slices.Sort(x.ids)
+			text += " (" + strings.Join(x.ids[:min(len(x.ids), 5)], ", ")
+			if len(x.ids) > 5 {
+				text += ", …"
+			}
+			text += ")"
+		}
+	}
+	return text
+}

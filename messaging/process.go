@@ -1,0 +1,286 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/mainstay-go/mainstay/concurrency"
+	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wire"
+)
+
+// What became of a delivery, in telemetry.
+const (
+	outcomeAcked     = "acked"
+	outcomeDiscarded = "discarded"
+	outcomeRetried   = "retried"
+	outcomeDead      = "dead"
+	outcomeRequeued  = "requeued"
+	outcomeRevoked   = "revoked"
+)
+
+// open reads the reserved headers of a delivery and takes them off.
+func (c *Consumer) open(raw *driver.Delivery, seq uint64) *item {
+	h := raw.Headers
+	d := &Delivery{
+		Message: Message(raw.Message), Group: c.group, FirstSeen: raw.FirstSeen,
+		Origin: h.Get(wire.Origin), LastError: h.Get(wire.Error), Position: raw.Lane + "@" + raw.Position, native: raw.Native,
+	}
+	used := 0
+	// A dead letter, and what another group has tried, begin anew.
+	if h.Get(wire.Group) == c.group && h.Get(wire.Dead) == "" {
+		if n, err := strconv.Atoi(h.Get(wire.Attempts)); err == nil && n > 0 && n < 1e9 {
+			used = n
+		}
+		if t, err := time.Parse(time.RFC3339Nano, h.Get(wire.FirstSeen)); err == nil {
+			d.FirstSeen = t
+		}
+	}
+	d.Attempt = used + max(raw.Attempt, 1)
+	if d.FirstSeen.IsZero() {
+		d.FirstSeen = time.Now()
+	}
+	if d.Origin == "" {
+		d.Origin = d.Topic
+	}
+	d.Headers = nil
+	for _, x := range h {
+		if !wire.Reserved(x.Key) {
+			d.Headers = append(d.Headers, x)
+		}
+	}
+	return &item{raw: *raw, d: d, seq: seq}
+}
+
+// stamp returns the message's headers with what the group knows about its
+// failure. The list it was read from stays as it is.
+func (it *item) stamp(err error) driver.Headers {
+	h := it.raw.Headers
+	h.Set(wire.Attempts, strconv.Itoa(it.d.Attempt))
+	h.Set(wire.FirstSeen, it.d.FirstSeen.UTC().Format(time.RFC3339Nano))
+	h.Set(wire.Origin, it.d.Origin)
+	h.Set(wire.Group, it.d.Group)
+	h.Set(wire.Error, cut(err.Error(), wire.MaxError))
+	h.Set(wire.ErrorClass, classOf(err))
+	return h
+}
+
+// work runs handlers until the session is done.
+func (s *session) work(ctx context.Context) {
+	for {
+		select {
+		case x := <-s.lanes.ready:
+			s.step(ctx, x)
+		case <-s.done:
+			return
+		}
+	}
+}
+
+// step does what is to be done with the first of x.
+func (s *session) step(ctx context.Context, x *lane) {
+	it, back := s.lanes.head(x)
+	v := verdict{action: driver.Requeue}
+	if !back && !it.isLost() {
+		v = s.process(ctx, it)
+	}
+	switch {
+	case v.hold:
+		s.hold(x, it, v)
+	case v.action == driver.Retry:
+		raw := it.raw
+		raw.Headers = it.stamp(v.err)
+		s.lanes.away()
+		s.settles <- settlement{
+			item:       it,
+			Settlement: driver.Settlement{Delivery: raw, Action: driver.Retry, Delay: v.delay},
+			then:       func() { s.lanes.back(x) },
+		}
+	default:
+		s.settle(it, v.action)
+		s.lanes.next(x)
+	}
+}
+
+// hold lets x wait here, because the broker cannot.
+func (s *session) hold(x *lane, it *item, v verdict) {
+	again := *it.d // the handler may have kept the other one
+	again.Attempt++
+	again.LastError = cut(v.err.Error(), wire.MaxError)
+	it.d = &again
+	s.lanes.park(x)
+	s.wg.Go(func() {
+		t := time.NewTimer(v.delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-it.raw.Lost:
+		case <-s.stop:
+		}
+		s.lanes.unpark(x)
+	})
+}
+
+// verdict is what to do with a delivery.
+type verdict struct {
+	action  driver.Action
+	hold    bool // wait for delay here
+	delay   time.Duration
+	err     error
+	outcome string
+}
+
+func (s *session) process(base context.Context, it *item) verdict {
+	ctx, cancel := context.WithCancelCause(base)
+	defer cancel(nil)
+	defer s.watch(it.raw.Lost, cancel)()
+	ctx, done := s.c.broker.tel.processing(ctx, it.d, it.raw.Lane)
+	var err error
+	if most := s.c.opts.Retry.MaxAttempts; most > 0 && it.d.Attempt > most {
+		err = Permanent(errAttempts)
+		if it.d.LastError != "" {
+			err = fmt.Errorf("%w; the last error was: %s", err, it.d.LastError)
+		}
+	} else {
+		err = s.runs(ctx, it.d)
+	}
+	v := s.judge(ctx, base, it, err)
+	if isDiscard(err) {
+		err = nil
+	}
+	done(v.outcome, err)
+	return v
+}
+
+// judge turns the result of the handler into what to do.
+func (s *session) judge(ctx, base context.Context, it *item, err error) verdict {
+	permanent, after := concurrency.Advice(err)
+	p := &s.c.opts.Retry
+	switch {
+	case it.isLost(): // whatever the result: somebody else has the message
+		return verdict{action: driver.Requeue, outcome: outcomeRevoked}
+	case err == nil:
+		return verdict{action: driver.Ack, outcome: outcomeAcked}
+	case isDiscard(err):
+		return verdict{action: driver.Ack, outcome: outcomeDiscarded}
+	case base.Err() != nil: // cut off by the end of Drain, not by a fault of its own
+		return verdict{action: driver.Requeue, outcome: outcomeRequeued}
+	case permanent, p.MaxAttempts > 0 && it.d.Attempt >= p.MaxAttempts:
+		return s.bury(ctx, it, err)
+	}
+	v := verdict{action: driver.Retry, err: err, delay: p.delay(it.d.Attempt), outcome: outcomeRetried}
+	if after > 0 {
+		v.delay = after
+	}
+	if tier, ok := s.c.tier(v.delay); ok {
+		v.delay = tier
+	} else {
+		v.hold = true
+	}
+	s.c.broker.tel.log.LogAttrs(ctx, slog.LevelWarn, "messaging: will try again", append(it.attrs(err), slog.Duration("delay", v.delay))...)
+	return v
+}
+
+// tier returns the shortest delay of the broker that is no sooner than d; ok is
+// false if it has none.
+func (c *Consumer) tier(d time.Duration) (tier time.Duration, ok bool) {
+	for _, t := range c.sub.Delays {
+		if t >= d && (!ok || t < tier) {
+			tier, ok = t, true
+		}
+	}
+	return tier, ok
+}
+
+func (it *item) attrs(err error) []slog.Attr {
+	return []slog.Attr{
+		slog.String("topic", it.d.Topic), slog.String("group", it.d.Group), slog.String("id", it.d.ID),
+		slog.String("position", it.d.Position), slog.Int("attempt", it.d.Attempt), slog.Any("error", err),
+	}
+}
+
+// bury publishes the dead letter, however long that takes, and has the original
+// acked only then.
+func (s *session) bury(ctx context.Context, it *item, err error) verdict {
+	tel, c := s.c.broker.tel, s.c
+	m := it.raw.Message
+	m.Topic = c.deadLetter(it.d.Topic)
+	m.Headers = it.stamp(err)
+	m.Headers.Set(wire.Dead, time.Now().UTC().Format(time.RFC3339Nano))
+	trouble := "dead letter " + it.d.Position
+	defer c.setTrouble(trouble, nil)
+	var pause concurrency.Backoff
+	for n := 1; ; n++ {
+		var failure error
+		if errs := c.broker.driver.Publish(ctx, []driver.Message{m}); len(errs) == 1 {
+			failure = errs[0]
+		} else {
+			failure = fmt.Errorf("%w: the driver answered for %d of 1 messages", ErrUnknown, len(errs))
+		}
+		if failure == nil {
+			tel.log.LogAttrs(ctx, slog.LevelError, "messaging: dead letter", append(it.attrs(err), slog.String("to", m.Topic))...)
+			return verdict{action: driver.Ack, outcome: outcomeDead}
+		}
+		failure = fmt.Errorf("message %q at %s cannot be published to %q, its key waits: %w", it.d.ID, it.d.Position, m.Topic, failure)
+		c.setTrouble(trouble, failure)
+		tel.log.LogAttrs(ctx, slog.LevelError, "messaging: dead letter not held", append(it.attrs(err), slog.Any("failure", failure))...)
+		if errors.Is(failure, ErrTooLarge) { // the room that Publish leaves was used up by another producer
+			m.Headers.Set(wire.Error, "")
+		}
+		select {
+		case <-time.After(pause.Delay(n)):
+		case <-ctx.Done():
+			return verdict{action: driver.Requeue, outcome: outcomeRequeued}
+		}
+	}
+}
+
+// runs runs the handler, and again up to Inline times.
+func (s *session) runs(ctx context.Context, d *Delivery) error {
+	p := &s.c.opts.Retry
+	for n := 1; ; n++ {
+		err := s.call(ctx, d)
+		permanent, after := concurrency.Advice(err)
+		if err == nil || n > p.Inline || permanent || after > 0 || isDiscard(err) {
+			return err
+		}
+		t := time.NewTimer(p.Backoff.Delay(n))
+		select {
+		case <-t.C:
+			continue
+		case <-ctx.Done():
+		case <-s.stop:
+		}
+		t.Stop()
+		return err
+	}
+}
+
+// call is one run of the handler.
+func (s *session) call(ctx context.Context, d *Delivery) (err error) {
+	if limit := s.c.opts.Timeout; limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, errTimeout)
+		defer cancel()
+		defer func() {
+			if err != nil && errors.Is(context.Cause(ctx), errTimeout) {
+				err = fmt.Errorf("%w (%s): %w", errTimeout, short(limit), err)
+			}
+		}()
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = &concurrency.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	h := s.c.routes[d.Topic]
+	if h == nil {
+		return fmt.Errorf("the driver handed out a message of topic %q, which was not asked for", d.Topic)
+	}
+	return h(ctx, d)
+}

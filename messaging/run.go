@@ -1,0 +1,316 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mainstay-go/mainstay/concurrency"
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// grace is what is added to Drain for handlers to see that their context has
+// ended.
+const grace = time.Second
+
+// Run takes messages and handles them until ctx ends; then it drains, within
+// ConsumerOptions.Drain, and returns nil. It owns its goroutines: none is left
+// when it returns, except handlers that ignore the end of their context, and
+// then the error says how many. Lost connections are made anew for as long as it
+// takes, and Health says so. Any other return is fatal: ErrConfig if it is
+// running already, a missing topic, a broker that cannot be reached at start or
+// was closed.
+func (c *Consumer) Run(ctx context.Context) error {
+	c.mu.Lock()
+	if c.running {
+		c.mu.Unlock()
+		return c.fail("consume", configf("this consumer is running already: make another one for another member"))
+	}
+	c.running = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.running = false
+		clear(c.trouble)
+		c.mu.Unlock()
+	}()
+	if err := c.prepare(ctx); err != nil {
+		return ended(ctx, err)
+	}
+	var pause concurrency.Backoff
+	log := c.broker.tel.log.With("group", c.group)
+	for failures := 0; ; {
+		r, err := c.broker.driver.Subscribe(ctx, c.sub)
+		if err != nil && (failures == 0 || errors.Is(err, driver.ErrClosed)) {
+			return ended(ctx, c.fail("consume", err))
+		}
+		if err == nil {
+			c.setTrouble("receive", nil)
+			var progress bool
+			progress, err = c.session(ctx, r)
+			if progress {
+				failures = 0
+			}
+		}
+		if ctx.Err() != nil && !errors.Is(err, errStuck) {
+			return nil
+		}
+		if errors.Is(err, driver.ErrClosed) || errors.Is(err, errStuck) {
+			return c.fail("consume", err)
+		}
+		failures++
+		c.setTrouble("receive", err)
+		log.WarnContext(ctx, "messaging: subscribing anew", slog.Any("error", err), slog.Int("failures", failures))
+		select {
+		case <-time.After(pause.Delay(failures)):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c *Consumer) prepare(ctx context.Context) error {
+	switch c.broker.opts.Topology {
+	case Declare:
+		return c.Declare(ctx)
+	case Trust:
+		return nil
+	}
+	d, ok := c.broker.driver.(driver.Declarer)
+	if !ok {
+		return nil
+	}
+	if err := d.Verify(ctx, c.sub); err != nil {
+		return c.fail("verify", fmt.Errorf("%w (set Options.Topology to Declare, or call Consumer.Declare, to make what is missing)", err))
+	}
+	return nil
+}
+
+// ended returns nil if ctx has ended, which is how Run is told to stop.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+var errStuck = errors.New("handlers ignore the end of their context and still run")
+
+// session is the life of one receiver. Its goroutines are the caller's, which
+// receives; Concurrency workers, which run handlers; the settler; one for each
+// assignment that may be revoked; and one for each message that waits here for
+// its retry. All end with it.
+type session struct {
+	c     *Consumer
+	recv  driver.Receiver
+	lanes *lanes
+	lost  revocations
+
+	settles chan settlement
+	stop    chan struct{} // closed: begin nothing more
+	done    chan struct{} // closed: nothing is left to do
+	wg      sync.WaitGroup
+}
+
+// session returns why receiving ended, and whether anything was received.
+func (c *Consumer) session(ctx context.Context, r driver.Receiver) (progress bool, err error) {
+	room := (1 + heldFactor) * c.opts.Prefetch
+	s := &session{
+		c: c, recv: r, lanes: newLanes(&c.opts, room),
+		settles: make(chan settlement, room), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	values := context.WithoutCancel(ctx)
+	working, kill := context.WithCancelCause(values)
+	defer kill(nil)
+	settling, giveUp := context.WithCancel(values)
+	defer giveUp()
+	receiving, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	for range c.opts.Concurrency {
+		s.wg.Go(func() { s.work(working) })
+	}
+	s.wg.Go(func() { s.settler(settling, working.Done(), interrupt) })
+
+	progress, err = s.receive(receiving)
+	close(s.stop)
+	empty := s.lanes.finish()
+	left := waitFor(empty, c.opts.Drain)
+	if left {
+		kill(errDrained)
+		left = waitFor(empty, grace)
+	}
+	giveUp()
+	close(s.done)
+	if left {
+		err = fmt.Errorf("%w: %d of them, %v after they were told to stop", errStuck, s.lanes.running(), grace)
+	} else {
+		s.wg.Wait()
+	}
+	closing, cancel := context.WithTimeout(values, max(c.opts.Drain, grace))
+	defer cancel()
+	if cerr := r.Close(closing); cerr != nil {
+		c.broker.tel.log.WarnContext(values, "messaging: leaving the group", slog.String("group", c.group), slog.Any("error", cerr))
+	}
+	return progress, err
+}
+
+// waitFor reports whether c is still open after d.
+func waitFor(c <-chan struct{}, d time.Duration) (open bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (s *session) receive(ctx context.Context) (progress bool, err error) {
+	for {
+		n := s.lanes.room(ctx)
+		if n == 0 {
+			return progress, context.Cause(ctx)
+		}
+		seq := s.lanes.ask()
+		ds, err := s.recv.Receive(ctx, n)
+		if err != nil {
+			return progress, err
+		}
+		if len(ds) > n {
+			return progress, fmt.Errorf("the driver was asked for %d messages and handed out %d", n, len(ds))
+		}
+		progress = true
+		items := make([]*item, len(ds))
+		for i := range ds {
+			items[i] = s.c.open(&ds[i], seq)
+		}
+		s.lanes.dispatch(items, seq)
+	}
+}
+
+// settlement is a decision on its way to the broker.
+type settlement struct {
+	item *item
+	driver.Settlement
+	then func() // after the broker knows; may be nil
+}
+
+func (s *session) settle(it *item, a driver.Action) {
+	s.settles <- settlement{item: it, Settlement: driver.Settlement{Delivery: it.raw, Action: a}}
+}
+
+// settler tells the broker, everything there is at a time. While it cannot, its
+// messages count as held, so that no more are taken: nothing is given up
+// silently.
+func (s *session) settler(ctx context.Context, killed <-chan struct{}, interrupt context.CancelCauseFunc) {
+	const most = 256
+	var (
+		batch []settlement
+		raw   []driver.Settlement
+	)
+	for {
+		select {
+		case x := <-s.settles:
+			batch, raw = append(batch[:0], x), append(raw[:0], x.Settlement)
+		case <-s.done:
+			return
+		}
+	more:
+		for len(batch) < most {
+			select {
+			case x := <-s.settles:
+				batch, raw = append(batch, x), append(raw, x.Settlement)
+			default:
+				break more
+			}
+		}
+		if err := s.tell(ctx, raw, killed); err != nil {
+			interrupt(err) // the receiver's end delivers again what it does not know
+		}
+		for i := range batch {
+			if batch[i].then != nil {
+				batch[i].then()
+			}
+		}
+		s.lanes.settled(len(batch))
+		clear(batch)
+		clear(raw)
+	}
+}
+
+// tell tries for some 20 seconds.
+func (s *session) tell(ctx context.Context, raw []driver.Settlement, killed <-chan struct{}) error {
+	var pause concurrency.Backoff
+	for n := 1; ; n++ {
+		err := s.recv.Settle(ctx, raw)
+		if err == nil || errors.Is(err, driver.ErrRevoked) {
+			if n > 1 {
+				s.c.setTrouble("settle", nil)
+			}
+			return nil
+		}
+		s.c.setTrouble("settle", err)
+		if n >= 10 || errors.Is(err, driver.ErrClosed) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-time.After(pause.Delay(n)):
+		case <-killed:
+			return err
+		}
+	}
+}
+
+// revocations cancels the handlers of what was lost. One goroutine watches each
+// assignment, however many messages it has.
+type revocations struct {
+	mu sync.Mutex
+	by map[<-chan struct{}]map[*watch]struct{}
+}
+
+type watch struct{ cancel context.CancelCauseFunc }
+
+// watch has cancel called with ErrRevoked when lost is closed, until the
+// returned function is called.
+func (s *session) watch(lost <-chan struct{}, cancel context.CancelCauseFunc) (leave func()) {
+	if lost == nil {
+		return func() {}
+	}
+	r, w := &s.lost, &watch{cancel}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.by == nil {
+		r.by = make(map[<-chan struct{}]map[*watch]struct{})
+	}
+	set, ok := r.by[lost]
+	if !ok {
+		set = make(map[*watch]struct{})
+		r.by[lost] = set
+		s.wg.Go(func() {
+			select {
+			case <-lost:
+				r.revoke(lost)
+			case <-s.done:
+			}
+		})
+	}
+	set[w] = struct{}{}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(set, w)
+	}
+}
+
+func (r *revocations) revoke(lost <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for w := range r.by[lost] {
+		w.cancel(ErrRevoked)
+	}
+	delete(r.by, lost)
+}
