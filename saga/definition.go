@@ -108,7 +108,18 @@ func (d *Definition[S]) Deadline(after time.Duration) *Definition[S] {
 	outline.deadline = after
 	c.outline = &outline
 	if after < 0 {
-		c.err = errors.Join(c.err, &Error{Definition: outline.name, Err: fmt.Errorf("%w: negative deadline %v", ErrDefinition, after)})
+		return c.WithErr(fmt.Errorf("negative deadline %v", after))
+	}
+	return &c
+}
+
+// WithErr returns the definition with err as one more thing that is wrong with
+// it, for packages that build definitions from plans of their own. A nil err
+// changes nothing.
+func (d *Definition[S]) WithErr(err error) *Definition[S] {
+	c := *d
+	if err != nil {
+		c.err = errors.Join(c.err, &Error{Definition: d.outline.name, Err: fmt.Errorf("%w: %w", ErrDefinition, err)})
 	}
 	return &c
 }
