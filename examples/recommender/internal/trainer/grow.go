@@ -164,8 +164,8 @@ func (g *grower) best(p part) (candidate, bool) {
 			if cut > 0 {
 				below = below.plus(h[cut])
 			}
-			if absent.h == 0 {
-				// None are missing here; those to come go with the many.
+			if absent.h <= 1e-9*p.total.h { // what subtraction leaves of none
+				// Those to come go with the many.
 				try(column, cut, below, below.h > p.total.h/2)
 				continue
 			}
