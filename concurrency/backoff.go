@@ -35,11 +35,8 @@ func (b Backoff) bound(n int) time.Duration {
 	if high <= 0 {
 		high = 5 * time.Second
 	}
-	high = min(max(high, low), 1<<62) // leaves room for the + 1 of Delay
+	high = min(max(high, low), 1<<62) // less than that can be doubled, and Delay can add 1
 	for ; n > 1 && low < high; n-- {
-		if low > high/2 {
-			return high
-		}
 		low *= 2
 	}
 	return min(low, high)

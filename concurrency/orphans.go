@@ -124,7 +124,7 @@ func Abandon[R any](ctx context.Context, o *Orphans, d time.Duration, f func(con
 		if o.book(run) {
 			return zero, endOf(inner)
 		}
-		<-run.done // it finished at the same moment: then it is on time
+		// It finished at the same moment, under the lock just held: on time.
 	}
 	if run.panicked != nil {
 		panic(run.panicked)

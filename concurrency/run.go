@@ -37,37 +37,23 @@ func Run(ctx context.Context, services ...func(context.Context) error) error {
 		return nil //nolint:nilerr // stopping is not a failure
 	}
 	running := make([]*service, len(services))
-	failed := make(chan *service, len(services)) // never blocks: one send each at most
-	idle := make(chan struct{})
+	ended := make(chan *service, len(services)) // each sends once, and never blocks
 	for i, f := range services {
-		running[i] = start(ctx, f, failed)
+		running[i] = start(ctx, f, ended)
 	}
-	go func() {
-		for _, s := range running {
-			<-s.done
-		}
-		close(idle)
-	}()
-
-	var cause, first error
-	select {
-	case <-idle:
-		// Unless one failed, as the last of them, all is well.
+	var first, cause error
+	for left := len(running); left > 0 && cause == nil; left-- {
 		select {
-		case s := <-failed:
+		case s := <-ended:
 			first, cause = s.err, s.reason()
-		default:
+		case <-ctx.Done():
+			cause = context.Cause(ctx)
 		}
-	case <-ctx.Done():
-		cause = context.Cause(ctx)
-	case s := <-failed:
-		first, cause = s.err, s.reason()
 	}
 	for _, s := range slices.Backward(running) {
 		s.stop(cause)
 		<-s.done
 	}
-	<-idle
 	return outcome(running, first, cause)
 }
 
@@ -82,7 +68,7 @@ type service struct {
 	goexit   bool
 }
 
-func start(ctx context.Context, f func(context.Context) error, failed chan<- *service) *service {
+func start(ctx context.Context, f func(context.Context) error, ended chan<- *service) *service {
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &service{stop: cancel, done: make(chan struct{}), goexit: true}
 	go func() {
@@ -90,9 +76,7 @@ func start(ctx context.Context, f func(context.Context) error, failed chan<- *se
 			if v := recover(); v != nil {
 				s.panicked, s.goexit = newPanicError(v), false
 			}
-			if s.reason() != nil {
-				failed <- s
-			}
+			ended <- s
 			close(s.done) // last: nothing of this goroutine outlives Run
 		}()
 		s.err = f(own)
@@ -112,38 +96,39 @@ func (s *service) reason() error {
 	return s.err
 }
 
+// outcome puts together what Run returns. All services have returned; cause is
+// why, and nil only if none failed and ctx goes on.
 func outcome(all []*service, first, cause error) error {
-	errs := []error{first}
+	var later []error
 	exit := false
 	for _, s := range all {
-		s.stop(nil) // frees the context of those that finished by themselves
 		if s.panicked != nil {
 			panic(s.panicked)
 		}
 		exit = exit || s.goexit
-		if s.err == nil || s.err == first { //nolint:errorlint // the very value, not its like
-			continue
+		if s.err != nil && !onlyStopped(s.err, cause) {
+			later = append(later, s.err)
 		}
-		if errors.Is(s.err, context.Canceled) || errors.Is(s.err, cause) {
-			continue // it says only that it was stopped
-		}
-		errs = append(errs, s.err)
 	}
 	if exit {
 		runtime.Goexit()
 	}
-	if errs = dropNil(errs); len(errs) == 1 {
-		return errs[0]
+	switch {
+	case len(later) == 0:
+		return first
+	case first == nil && len(later) == 1:
+		return later[0]
 	}
-	return errors.Join(errs...)
+	return errors.Join(append([]error{first}, later...)...)
 }
 
-func dropNil(errs []error) []error {
-	kept := errs[:0]
-	for _, err := range errs {
-		if err != nil {
-			kept = append(kept, err)
-		}
+// onlyStopped reports whether err, of a service that was stopped because of
+// cause, says no more than that. What started it all does not count twice.
+func onlyStopped(err, cause error) bool {
+	if err == cause || errors.Is(err, context.Canceled) { //nolint:errorlint // the very value
+		return true
 	}
-	return kept
+	// Where a deadline ended ctx, one of the service's own must not be taken for
+	// it: a drain that ran out of time is a failure.
+	return errors.Is(err, cause) && !errors.Is(cause, context.DeadlineExceeded)
 }

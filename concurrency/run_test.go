@@ -3,6 +3,7 @@ package concurrency_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -113,6 +114,32 @@ func TestRunErrorStopsAll(t *testing.T) {
 			t.Errorf("nobody told it to stop, so its error counts, got %v", err)
 		}
 	})
+}
+
+// What only reports the end of ctx is no failure; a drain that ran out of its
+// own time is one, even if a deadline ended ctx as well.
+func TestRunTellsStoppingFromFailing(t *testing.T) {
+	signal := errors.New("interrupt received")
+	drain := fmt.Errorf("not drained: %w", context.DeadlineExceeded)
+	for name, c := range map[string]struct {
+		cause, returned, want error
+	}{
+		"canceled":              {signal, fmt.Errorf("consume: %w", context.Canceled), nil},
+		"the cause":             {signal, fmt.Errorf("consume: %w", signal), nil},
+		"a deadline's cause":    {context.DeadlineExceeded, context.DeadlineExceeded, nil},
+		"drain":                 {signal, drain, drain},
+		"drain after a timeout": {context.DeadlineExceeded, drain, drain},
+		"another failure":       {signal, errBoom, errBoom},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Second, func() { cancel(c.cause) })
+			var j journal
+			if err := concurrency.Run(ctx, j.drains("a", nil), j.drains("b", c.returned)); err != c.want {
+				t.Errorf("%s: got %v, want %v", name, err, c.want)
+			}
+		})
+	}
 }
 
 func TestRunServiceContext(t *testing.T) {

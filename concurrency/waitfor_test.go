@@ -171,6 +171,26 @@ func TestAbandonPanicAndGoexit(t *testing.T) {
 	})
 }
 
+// Finishing at the very moment of giving up is either, but never both.
+func TestAbandonAtTheSameMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o concurrency.Orphans
+		outcomes := map[bool]int{}
+		for range 500 {
+			v, err := concurrency.Abandon(t.Context(), &o, time.Minute, deaf(time.Minute, 1, nil))
+			if (v == 1) != (err == nil) || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("%d, %v", v, err)
+			}
+			outcomes[err == nil]++
+			synctest.Wait()
+			if n := len(o.List()); n != 0 {
+				t.Fatalf("%d finished functions are booked for ever", n)
+			}
+		}
+		t.Log("on time, or not:", outcomes)
+	})
+}
+
 const crash = "MAINSTAY_TEST_LATE_PANIC"
 
 // Nobody is left to receive the panic of an abandoned function; hiding it
