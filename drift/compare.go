@@ -147,12 +147,18 @@ func (f *feature) ks(o observed) Score {
 	s := ksScore(n, m, h, nil, 0)
 	// Without ties the other forms are as good as exact; with ties they are too
 	// large, which matters only where a decision is near.
-	if !ties || s.P > 0.2 || s.P < 1e-12 || n+m > judgeCells {
+	if !ties || s.P > 0.2 || s.P < 1e-12 {
 		return s
 	}
+	return ksScore(n, m, h, func() []int { return f.tieGroups(o.counts) }, judgeCells)
+}
+
+// tieGroups are the groups of pooled values: a single value's cell is one,
+// and in other cells each value is one of its own.
+func (f *feature) tieGroups(counts []int) []int {
 	var groups []int
 	for k := range f.counts {
-		c := int(f.counts[k]) + o.counts[k]
+		c := int(f.counts[k]) + counts[k]
 		if single(f.edges, k) && c > 0 {
 			groups = append(groups, c)
 			continue
@@ -161,7 +167,7 @@ func (f *feature) ks(o observed) Score {
 			groups = append(groups, 1)
 		}
 	}
-	return ksScore(n, m, h, groups, judgeCells)
+	return groups
 }
 
 // shareScore compares a share of rows by Fisher's exact test. Stat and Effect are the

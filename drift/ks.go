@@ -42,9 +42,9 @@ func KS(ref, cur []float64) Score {
 		return Score{Method: "ks", N: n, M: m}.finite()
 	}
 	h, ties := maxGap(a, b)
-	var groups []int
+	var groups func() []int
 	if ties {
-		groups = tieGroups(a, b)
+		groups = func() []int { return tieGroups(a, b) }
 	}
 	return ksScore(n, m, h, groups, exactCells)
 }
@@ -85,23 +85,42 @@ func scaled(n, m int) (int, int) {
 func maxGap(a, b []float64) (h int, ties bool) {
 	n, m := scaled(len(a), len(b))
 	i, j := 0, 0
+	gap, top, bottom := 0, 0, 0
+	last := 0.0
 	for i < len(a) && j < len(b) {
-		x := min(a[i], b[j])
-		before := i + j
-		for i < len(a) && a[i] == x {
-			i++
+		// Which of the two comes next cannot be predicted, so there are no
+		// branches on it: what is not taken moves by nothing.
+		x, y := a[i], b[j]
+		di, dj := 0, 0
+		if x <= y {
+			di = 1
 		}
-		for j < len(b) && b[j] == x {
-			j++
+		if y <= x {
+			dj = 1
 		}
-		ties = ties || i+j-before > 1
-		if g := i*m - j*n; g > h {
-			h = g
-		} else if -g > h {
-			h = -g
+		i += di
+		j += dj
+		gap += di*m - dj*n
+		last = x
+		if dj > 0 {
+			last = y
 		}
+		if (i < len(a) && a[i] == last) || (j < len(b) && b[j] == last) {
+			ties = true
+			continue // not the end of a group of ties
+		}
+		ties = ties || x == y
+		top, bottom = max(top, gap), min(bottom, gap)
 	}
-	return h, ties || repeats(a[i:]) || repeats(b[j:])
+	// One sample is used up. When the last group has ended too, the gap can only close.
+	for ; i < len(a) && a[i] == last; i++ {
+		gap += m
+	}
+	for ; j < len(b) && b[j] == last; j++ {
+		gap -= n
+	}
+	top, bottom = max(top, gap), min(bottom, gap)
+	return max(top, -bottom), ties || repeats(a[i:]) || repeats(b[j:])
 }
 
 func repeats(s []float64) bool {
@@ -135,9 +154,10 @@ func tieGroups(a, b []float64) []int {
 	return groups
 }
 
-// ksScore completes the test from the gap h; groups is nil without ties. limit
-// bounds the work of the exact distribution.
-func ksScore(n, m, h int, groups []int, limit int) Score {
+// ksScore completes the test from the gap h. groups is nil without ties; otherwise
+// it gives the sizes of the groups of equal pooled values. limit bounds the
+// work of the exact distribution.
+func ksScore(n, m, h int, groups func() []int, limit int) Score {
 	_, ms := scaled(n, m)
 	nf, mf := float64(n), float64(m)
 	s := Score{
@@ -190,8 +210,8 @@ func ksEqual(n, h int) float64 {
 // It walks the probabilities of all paths that have not been at such a
 // distance, and sums what leaves: only additions of positive numbers, so that
 // tiny p-values are as exact as others. It gives up, with false, beyond limit
-// steps.
-func ksPaths(n, m, h int, groups []int, limit int) (float64, bool) {
+// steps, before it asks for the groups if it can.
+func ksPaths(n, m, h int, tied func() []int, limit int) (float64, bool) {
 	if h == 0 {
 		return 1, true
 	}
@@ -202,6 +222,10 @@ func ksPaths(n, m, h int, groups []int, limit int) (float64, bool) {
 	total := n + m
 	if width := 2*h/(ns+ms) + 1; total > limit/min(width, n+1) {
 		return 0, false
+	}
+	var groups []int
+	if tied != nil {
+		groups = tied()
 	}
 	u := make([]float64, n+2) // u[i]: paths that took i of the smaller sample so far
 	u[0] = 1

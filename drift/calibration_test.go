@@ -1,0 +1,177 @@
+package drift
+
+import (
+	"math"
+	"os"
+	"slices"
+	"testing"
+	"time"
+)
+
+var soak = os.Getenv("MAINSTAY_SOAK") != ""
+
+// atMost is the number of events that a Poisson variable of this mean exceeds with
+// a probability below 1e-5: what a test with a fixed seed may see and be right.
+func atMost(mean float64) int {
+	p, sum, k := math.Exp(-mean), 0.0, 0
+	for sum += p; sum < 1-1e-5; sum += p {
+		k++
+		p *= mean / float64(k)
+	}
+	return k
+}
+
+// The P of a feature, over fresh references and windows without drift, rejects no
+// more often than it says, for each shape of feature. 1.5 is what the
+// package says of chi-square in the tail; the other tests are conservative.
+func TestFeaturePIsCalibrated(t *testing.T) {
+	reps := 400
+	if soak {
+		reps = 20_000
+	}
+	for _, c := range []struct{ ref, rows int }{{5000, 500}, {5000, 2000}, {20_000, 5000}} {
+		if !soak && c.ref > 5000 {
+			continue
+		}
+		levels := []float64{0.05, 0.01, 0.001}
+		hits := make(map[string]*[3]int)
+		w := newWorld(uint64(c.ref + c.rows))
+		for range reps {
+			ref := w.reference(t, c.ref, traits)
+			win := newWindow(ref)
+			m := &Monitor{}
+			m.live.Store(win)
+			win.rows = math.MaxUint64
+			w.feeder2(m, ref).rows(c.rows, func() {})
+			for i := range win.columns {
+				rep := win.columns[i].compare(win.columns[i].observed())
+				h := hits[rep.Name]
+				if h == nil {
+					h = new([3]int)
+					hits[rep.Name] = h
+				}
+				for k, a := range levels {
+					if rep.P <= a {
+						h[k]++
+					}
+				}
+			}
+		}
+		for name, h := range hits {
+			for k, a := range levels {
+				if most := atMost(1.5 * a * float64(reps)); h[k] > most {
+					t.Errorf("%s, %d rows against %d: P <= %v in %d of %d windows without drift, at most %d expected", name, c.rows, c.ref, a, h[k], reps, most)
+				}
+			}
+		}
+		if soak {
+			for name, h := range hits {
+				t.Logf("%d/%d %-14s %.4f %.4f %.5f", c.rows, c.ref, name, float64(h[0])/float64(reps), float64(h[1])/float64(reps), float64(h[2])/float64(reps))
+			}
+		}
+	}
+}
+
+func (w *world) feeder2(m *Monitor, ref *Reference) *feeder {
+	f := &feeder{w: w, of: traits, numbers: make([]*Numeric, len(traits)), texts: make([]*Categorical, len(traits))}
+	for i, tr := range traits {
+		at := slices.IndexFunc(ref.features, func(f *feature) bool { return f.name == tr.name })
+		f.numbers[i], f.texts[i] = &Numeric{m: m, i: at}, &Categorical{m: m, i: at}
+	}
+	return f
+}
+
+// The budget holds where nothing but it stands between noise and an alert: no
+// least effect, no cooldown, many references, and so short a FalseAlarm that
+// a few are to be expected. It also is not held by never alerting: the conservative
+// parts cost less than a factor of 30.
+func TestFalseAlarmBudget(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		confirm          int
+		ref, rows        int
+		references, each int // references, windows for each
+		perWindow        float64
+	}{
+		// The level is at most 0.01, so that perWindow is chosen below 0.01 * features for one window,
+		// and such that the level with two is near 0.01.
+		{"one window", 1, 5000, 500, 40, 10, 0.05},
+		{"two windows", 2, 5000, 500, 60, 20, 0.003},
+		{"two windows, small reference", 2, 2500, 1500, 40, 12, 0.006},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if soak {
+				c.references *= 30
+			} else if testing.Short() {
+				c.references /= 4
+			}
+			clk := newClock()
+			step := time.Second
+			open := step * time.Duration(c.rows)
+			alerts, expected := 0, 0.0
+			w := newWorld(uint64(c.confirm*1000 + c.ref))
+			for range c.references {
+				m, err := NewMonitor(w.reference(t, c.ref, traits), &MonitorOptions{
+					Window: Tumbling(c.rows), FalseAlarm: time.Duration(float64(open) / c.perWindow),
+					MinEffect: -1, Confirm: c.confirm, Recover: 1, Cooldown: -1, Now: clk.Now,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.feeder(t, m, traits).rows(c.rows*c.each, clk.step(step))
+				alerts += len(taken(m))
+				expected += c.perWindow * float64(c.each)
+			}
+			t.Logf("%d alerts, budget %.1f", alerts, expected)
+			if most := atMost(expected); alerts > most {
+				t.Errorf("%d alerts without drift; the budget is %.1f, and %d are a 1 in 100,000 chance", alerts, expected, most)
+			}
+			if soak && float64(alerts) < expected/30 {
+				t.Errorf("only %d alerts for a budget of %.1f: the levels are not what they are meant to be", alerts, expected)
+			}
+		})
+	}
+}
+
+// As a service would run it: the default options, twenty seeds, with and without a shift.
+func TestTwentySeeds(t *testing.T) {
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 5
+	}
+	for _, c := range []struct {
+		ref, rows int
+		shifted   []string
+	}{
+		{20_000, 2000, []string{"lognormal", "plan"}},
+		{20_000, 2000, []string{"constant", "five-values", "missing", "normal", "rare-ones", "zipf"}},
+		{5000, 500, []string{"counts", "heavy", "zero-inflated"}},
+	} {
+		for seed := range seeds {
+			clk := newClock()
+			w := newWorld(seed)
+			m, err := NewMonitor(w.reference(t, c.ref, traits), &MonitorOptions{Window: Tumbling(c.rows), Cooldown: time.Minute, Now: clk.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, tick := w.feeder(t, m, traits), clk.step(20*time.Millisecond)
+			f.rows(4*c.rows, tick)
+			if got := taken(m); len(got) > 0 {
+				t.Errorf("seed %d, %d rows: without a shift, an alert on %v", seed, c.rows, named(got[0]))
+			}
+			f.rows(c.rows/3+int(seed)*c.rows/40, tick) // the shift comes within a window
+			for _, s := range c.shifted {
+				w.shift[s] = true
+			}
+			f.rows(6*c.rows, tick)
+			got := taken(m)
+			if len(got) != 1 {
+				t.Errorf("seed %d, %d rows: %d alerts for one shift", seed, c.rows, len(got))
+				continue
+			}
+			if !slices.Equal(named(got[0]), c.shifted) {
+				t.Errorf("seed %d, %d rows: named %v, shifted were %v", seed, c.rows, named(got[0]), c.shifted)
+			}
+		}
+	}
+}
