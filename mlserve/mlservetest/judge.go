@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	judgeRuns  = 400
-	judgeUnits = 6000
+	judgeRuns  = 300
+	judgeUnits = 3000
 	healthy    = 0.01 // share of bad keys of the control
 )
 
