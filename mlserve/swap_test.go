@@ -161,7 +161,9 @@ func TestFailedLoadLeavesTheOldServing(t *testing.T) {
 		"manifest of another": {spoil: func(t *testing.T, d string) {
 			write(t, d+"/manifest.json", `{"model":"m","version":"9","sha256":{"model.json":"`+missing+`"}}`)
 		}, says: "m@9"},
-		"no checksums": {spoil: func(t *testing.T, d string) { write(t, d+"/manifest.json", `{"model":"m","version":"2","features":"f1"}`) }, says: "lists no files"},
+		"no checksums": {spoil: func(t *testing.T, d string) {
+			write(t, d+"/manifest.json", `{"model":"m","version":"2","features":"f1"}`)
+		}, says: "lists no files"},
 		"path escapes": {spoil: func(t *testing.T, d string) {
 			write(t, d+"/manifest.json", `{"model":"m","version":"2","sha256":{"../1/model.json":"`+missing+`"}}`)
 		}, is: mlserve.ErrModelFile},
