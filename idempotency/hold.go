@@ -96,9 +96,10 @@ func (g *Guard) renew(ctx context.Context, t Token) error {
 			deadline = end
 		}
 		err := g.renewOnce(ctx, t, deadline)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the work is done: what became of the renewal does not matter
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case err == nil:
 			end, wait = asked.Add(g.lease), g.lease/3
 		case errors.Is(err, ErrStale):

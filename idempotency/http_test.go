@@ -226,15 +226,15 @@ func TestHandlerHeaders(t *testing.T) {
 	h := g.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "/charges/1")
 		w.Header()["X-Kept"] = []string{"1", "2"}
-		w.Header().Set("X-Request-Id", "r-1")
+		w.Header().Set("X-Request-ID", "r-1")
 		w.Header().Set("Set-Cookie", "session=secret")
 		w.WriteHeader(http.StatusCreated)
-		w.Header().Set("Etag", "too late")
+		w.Header().Set("ETag", "too late")
 	}))
 	first := post(h, "/", "x", keyHeader, "k").Result().Header
 	require.Equal(t, "session=secret", first.Get("Set-Cookie"))
-	require.Equal(t, "r-1", first.Get("X-Request-Id"))
-	require.Empty(t, first.Get("Etag"))
+	require.Equal(t, "r-1", first.Get("X-Request-ID"))
+	require.Empty(t, first.Get("ETag"))
 	again := post(h, "/", "x", keyHeader, "k").Result().Header
 	require.Equal(t, http.Header{
 		"Location":             {"/charges/1"},

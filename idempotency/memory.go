@@ -241,20 +241,26 @@ func identify(k Key) digest {
 // expiryHeap holds every record once, the one that expires first on top.
 type expiryHeap []*record
 
-func (h expiryHeap) Len() int           { return len(h) }
+// Len implements [heap.Interface].
+func (h expiryHeap) Len() int { return len(h) }
+
+// Less implements [heap.Interface].
 func (h expiryHeap) Less(i, j int) bool { return h[i].expires < h[j].expires }
 
+// Swap implements [heap.Interface].
 func (h expiryHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = int32(i), int32(j)
 }
 
+// Push implements [heap.Interface].
 func (h *expiryHeap) Push(x any) {
 	r := x.(*record)
 	r.index = int32(len(*h))
 	*h = append(*h, r)
 }
 
+// Pop implements [heap.Interface].
 func (h *expiryHeap) Pop() any {
 	last := len(*h) - 1
 	r := (*h)[last]

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 )
@@ -46,10 +47,7 @@ func (r *recorder) finish() (status int) {
 
 func (r *recorder) send(w http.ResponseWriter) {
 	r.finish()
-	h := w.Header()
-	for name, values := range r.sent {
-		h[name] = values
-	}
+	maps.Copy(w.Header(), r.sent)
 	w.WriteHeader(r.status)
 	if r.body.Len() > 0 {
 		_, _ = w.Write(r.body.Bytes()) // a client that has gone can ask again
@@ -115,14 +113,13 @@ func parseHeader(values []string) (key, fault string) {
 	case len(values) > 1:
 		return "", "There is more than one Idempotency-Key."
 	}
-	key, ok := strings.Trim(values[0], " \t"), true
+	key = strings.Trim(values[0], " \t")
+	wellFormed := printable(key) && !strings.ContainsAny(key, ` ",`)
 	if strings.HasPrefix(key, `"`) {
-		key, ok = unquote(key)
-	} else {
-		ok = printable(key) && !strings.ContainsAny(key, ` ",`)
+		key, wellFormed = unquote(key)
 	}
 	switch {
-	case !ok:
+	case !wellFormed:
 		return "", "The Idempotency-Key is neither a quoted string nor a plain token."
 	case key == "":
 		return "", "The Idempotency-Key is empty."

@@ -72,6 +72,7 @@ type call struct {
 	outcome outcome
 }
 
+//nolint:spancheck // call.end ends the span
 func (t *telemetry) start(ctx context.Context, e entry, k Key) (context.Context, *call) {
 	ctx, span := t.tracer.Start(ctx, "idempotency "+string(e),
 		trace.WithAttributes(attribute.String("mainstay.idempotency.scope", k.Scope)))
