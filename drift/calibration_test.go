@@ -25,7 +25,7 @@ func atMost(mean float64) int {
 // more often than it says, for each shape of feature. 1.5 is what the
 // package says of chi-square in the tail; the other tests are conservative.
 func TestFeaturePIsCalibrated(t *testing.T) {
-	reps := 400
+	reps := 100
 	if soak {
 		reps = 20_000
 	}

@@ -137,7 +137,7 @@ func tieGroups(a, b []float64) []int {
 	var groups []int
 	for i, j := 0, 0; i < len(a) || j < len(b); {
 		before := i + j
-		x := 0.0
+		var x float64
 		if j == len(b) || (i < len(a) && cmp.Less(a[i], b[j])) {
 			x = a[i]
 		} else {

@@ -273,7 +273,7 @@ func TestReportForms(t *testing.T) {
 	if err := json.Unmarshal(b, &back); err != nil {
 		t.Fatal(err)
 	}
-	if again, _ := json.Marshal(&back); !bytes.Equal(again, b) {
+	if again, err := json.Marshal(&back); err != nil || !bytes.Equal(again, b) {
 		t.Error("a report does not come back from its JSON")
 	}
 	rep.Features[0].Name = "a\tname\nwith breaks"

@@ -12,8 +12,7 @@ import (
 func BenjaminiHochberg(p []float64) []float64 {
 	out, order := prepare(p)
 	least := 1.0
-	for i := len(order) - 1; i >= 0; i-- {
-		k := order[i]
+	for i, k := range slices.Backward(order) {
 		least = min(least, out[k]*float64(len(p))/float64(i+1))
 		out[k] = least
 	}

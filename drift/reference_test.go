@@ -110,7 +110,10 @@ func TestReferenceRefusesDamage(t *testing.T) {
 		b[i] ^= 0x10
 		refuses(t, "one bit", b)
 	}
-	text, _ := json.Marshal(sampleReference(t))
+	text, err := json.Marshal(sampleReference(t))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, change := range map[string][2]string{
 		"format": {`"format":1`, `"format":2`}, "id": {`"id":"`, `"id":"0`}, "count": {`"missing":1`, `"missing":2`},
 		"kind": {`"kind":"numeric"`, `"kind":"fuzzy"`}, "negative": {`"missing":1`, `"missing":-1`}, "bin": {`"bins":[0`, `"bins":[-1`},
@@ -221,7 +224,10 @@ func FuzzUnmarshalBinary(f *testing.F) {
 }
 
 func FuzzUnmarshalJSON(f *testing.F) {
-	good, _ := json.Marshal(fitted(f, Numbers("x", []float64{1, 2, 2}), Categories("c", []string{"a", ""})))
+	good, err := json.Marshal(fitted(f, Numbers("x", []float64{1, 2, 2}), Categories("c", []string{"a", ""})))
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Add(good)
 	f.Add([]byte(`{"format":1,"id":"","features":[{"name":"x","kind":"numeric","edges":[1],"bins":[0,1],"counts":[1,2]}]}`))
 	f.Add([]byte(`{}`))
