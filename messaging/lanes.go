@@ -11,7 +11,6 @@ import (
 type item struct {
 	raw driver.Delivery
 	d   *Delivery
-	seq uint64 // of the Receive that returned it
 }
 
 func (it *item) isLost() bool {
@@ -51,9 +50,11 @@ type lane struct {
 	own   bool // has no key, is not in the map
 	queue []*item
 	busy  bool // a worker has it, or will
-	// stale is the last Receive that may have returned messages which a retry
-	// has overtaken: they go back, and come again after the retried one.
-	stale  uint64
+	// stale is the last turn of the key that a retry has ended: what was
+	// handed out in it goes back, and comes again after the retried message.
+	stale uint64
+	// keep is the last Receive that may return more of that turn.
+	keep   uint64
 	parked bool
 }
 
@@ -110,7 +111,7 @@ func (l *lanes) dispatch(items []*item, seq uint64) {
 	l.dispatched = seq
 	keep := l.lingering[:0]
 	for _, x := range l.lingering {
-		if x.stale > seq {
+		if x.keep > seq {
 			keep = append(keep, x)
 		} else if !x.busy {
 			delete(l.by, x.key)
@@ -143,7 +144,7 @@ func (l *lanes) head(x *lane) (it *item, back bool) {
 	defer l.mu.Unlock()
 	l.active++
 	it = x.queue[0]
-	return it, l.finished || it.seq <= x.stale
+	return it, l.finished || x.stale > 0 && it.raw.Turn <= x.stale
 }
 
 // next takes the first of x, with which its worker is through, out of line.
@@ -162,7 +163,7 @@ func (l *lanes) pop(x *lane) {
 		l.ready <- x
 		return
 	case x.own:
-	case x.stale > l.dispatched:
+	case x.keep > l.dispatched:
 		l.lingering = append(l.lingering, x)
 	default:
 		delete(l.by, x.key)
@@ -172,7 +173,7 @@ func (l *lanes) pop(x *lane) {
 
 // away notes that the first of x is on its way back to the broker, to come
 // again after a delay; back, that the broker has it. In between x stands
-// still. What else of x was returned by a Receive that began before is stale.
+// still.
 func (l *lanes) away() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,7 +183,7 @@ func (l *lanes) away() {
 func (l *lanes) back(x *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	x.stale = l.received
+	x.stale, x.keep = max(x.stale, x.queue[0].raw.Turn), l.received
 	l.pop(x)
 }
 

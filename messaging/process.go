@@ -25,7 +25,7 @@ const (
 )
 
 // open reads the reserved headers of a delivery and takes them off.
-func (c *Consumer) open(raw *driver.Delivery, seq uint64) *item {
+func (c *Consumer) open(raw *driver.Delivery) *item {
 	h := raw.Headers
 	d := &Delivery{
 		Message: Message(raw.Message), Group: c.group, FirstSeen: raw.FirstSeen,
@@ -54,7 +54,7 @@ func (c *Consumer) open(raw *driver.Delivery, seq uint64) *item {
 			d.Headers = append(d.Headers, x)
 		}
 	}
-	return &item{raw: *raw, d: d, seq: seq}
+	return &item{raw: *raw, d: d}
 }
 
 // stamp returns the message's headers with what the group knows about its

@@ -186,7 +186,7 @@ func (s *session) receive(ctx context.Context) (progress bool, err error) {
 		progress = true
 		items := make([]*item, len(ds))
 		for i := range ds {
-			items[i] = s.c.open(&ds[i], seq)
+			items[i] = s.c.open(&ds[i])
 		}
 		s.lanes.dispatch(items, seq)
 	}

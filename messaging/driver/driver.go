@@ -70,10 +70,12 @@ type Capabilities struct {
 	// nor its new headers. Without it the front waits itself, holding the
 	// delivery, and never sends Retry.
 	//
-	// Unless the subscription is Unordered, the key waits with the message:
-	// once Settle has returned, no Receive that begins afterwards hands out
-	// a later message of that key before the retried one. Later messages
-	// that were handed out already come back as Requeue.
+	// Unless the subscription is Unordered, the key waits with the message.
+	// Once Settle has returned, no Receive that begins afterwards hands out
+	// anything of that key until all of it that was handed out before has
+	// been settled too (the front gives it back with Requeue), and until the
+	// delay has passed; then the key goes on in its order, the retried
+	// message first, with a higher Delivery.Turn.
 	Delay bool
 	// MaxBytes limits Message.Size of one message; 0: no limit known.
 	MaxBytes int
@@ -144,6 +146,12 @@ type Delivery struct {
 	// Lane names the partition, queue or stream the delivery came from.
 	// Deliveries of one lane arrive in the order of the lane.
 	Lane string
+	// Turn tells what was handed out before something of the key was put back
+	// (Retry, Requeue, a revocation) from what is handed out since: it rises
+	// when the key goes on, and is the same for deliveries of a key that are
+	// out together. The front gives back what a Retry has made stale by it.
+	// From 1 with Capabilities.Delay; 0 without.
+	Turn uint64
 	// Lost is closed when the delivery no longer belongs to the receiver.
 	// Nil: that cannot happen. Deliveries of one assignment share a channel.
 	Lost <-chan struct{}

@@ -19,8 +19,9 @@ type cursor struct {
 	next    int64
 	done    *frontier.Tracker
 	settled int // above the frontier
+	turns   uint64
 	queues  map[string]*queue
-	ready   queueHeap         // every queue that holds something
+	ready   queueHeap         // every queue that holds something and is not blocked
 	out     map[int64]*ticket // handed out and not given back
 
 	owner *assignment
@@ -43,6 +44,10 @@ type queue struct {
 	held  []*entry // not handed out, by offset
 	out   int
 	index int // in the heap; -1: not there
+	// blocked: something was put back while later ones were out. They must
+	// come back too before the key goes on, or one could overtake another.
+	blocked bool
+	turn    uint64 // rises whenever it goes on after that
 }
 
 type entry struct {
@@ -104,7 +109,7 @@ func (c *cursor) take(limit int, now time.Time) (ds []driver.Delivery, due time.
 		e := &entry{queue: q, offset: c.next, headers: m.Headers}
 		c.done.Begin(c.next, now)
 		c.next++
-		if len(q.held) > 0 { // its key waits
+		if len(q.held) > 0 || q.blocked { // its key waits
 			q.held = append(q.held, e)
 			continue
 		}
@@ -115,14 +120,25 @@ func (c *cursor) take(limit int, now time.Time) (ds []driver.Delivery, due time.
 
 func (c *cursor) queue(key string) *queue {
 	if key == "" || c.owner.to.sub.Unordered {
-		return &queue{index: -1}
+		return c.newQueue("")
 	}
 	q := c.queues[key]
 	if q == nil {
-		q = &queue{key: key, index: -1}
+		q = c.newQueue(key)
 		c.queues[key] = q
 	}
 	return q
+}
+
+func (c *cursor) newQueue(key string) *queue {
+	c.turns++
+	return &queue{key: key, index: -1, turn: c.turns}
+}
+
+// goOn begins a new turn of q, which has nothing out.
+func (c *cursor) goOn(q *queue) {
+	c.turns++
+	q.turn, q.blocked = c.turns, false
 }
 
 func (c *cursor) hand(e *entry, now time.Time) driver.Delivery {
@@ -137,7 +153,8 @@ func (c *cursor) hand(e *entry, now time.Time) driver.Delivery {
 	m.Body, m.Headers = bytes.Clone(m.Body), cloneHeaders(e.headers)
 	return driver.Delivery{
 		Message: m, Attempt: e.attempt, FirstSeen: e.firstSeen,
-		Position: strconv.FormatInt(e.offset, 10), Lane: c.part.lane, Lost: c.owner.lost, Handle: t,
+		Position: strconv.FormatInt(e.offset, 10), Lane: c.part.lane,
+		Turn: e.queue.turn, Lost: c.owner.lost, Handle: t,
 	}
 }
 
@@ -156,9 +173,19 @@ func (c *cursor) finish(t *ticket) {
 // hold puts the message back in its place.
 func (c *cursor) hold(t *ticket) {
 	e := c.back(t)
-	at, _ := slices.BinarySearchFunc(e.queue.held, e.offset, byOffset)
-	e.queue.held = slices.Insert(e.queue.held, at, e)
-	c.place(e.queue)
+	q := e.queue
+	at, _ := slices.BinarySearchFunc(q.held, e.offset, byOffset)
+	q.held = slices.Insert(q.held, at, e)
+	if q.out > 0 {
+		q.blocked = true
+	} else {
+		c.goOn(q)
+	}
+	c.place(q)
+	c.wake()
+}
+
+func (c *cursor) wake() {
 	if c.owner != nil {
 		c.owner.to.wake()
 	}
@@ -176,25 +203,29 @@ func (c *cursor) recall(which func(*ticket) bool) {
 func (c *cursor) back(t *ticket) *entry {
 	t.over = true
 	delete(c.out, t.entry.offset)
-	t.entry.queue.out--
+	q := t.entry.queue
+	q.out--
+	if q.out == 0 && q.blocked {
+		c.goOn(q)
+		c.place(q)
+		c.wake()
+	}
 	if len(c.out) == 0 && !c.ceding.IsZero() {
 		c.ceding = time.Time{}
-		if c.owner != nil {
-			c.owner.to.wake()
-		}
+		c.wake()
 	}
 	return t.entry
 }
 
 // place puts q where its first message belongs in the heap.
 func (c *cursor) place(q *queue) {
-	switch {
-	case len(q.held) == 0 && q.index >= 0:
-		heap.Remove(&c.ready, q.index)
-	case len(q.held) > 0 && q.index < 0:
+	switch may := len(q.held) > 0 && !q.blocked; {
+	case may && q.index < 0:
 		heap.Push(&c.ready, q)
-	case len(q.held) > 0:
+	case may:
 		heap.Fix(&c.ready, q.index)
+	case q.index >= 0:
+		heap.Remove(&c.ready, q.index)
 	}
 }
 

@@ -446,7 +446,25 @@ func retryHoldsKey(ctx context.Context, s *scene) error {
 	if err := r.Settle(ctx, []driver.Settlement{{Delivery: mine[0], Action: driver.Retry, Delay: s.delay}}); err != nil {
 		return err
 	}
+	time.Sleep(s.delay + s.delay/5)
+	if err := s.silence(ctx, r); err != nil {
+		return fmt.Errorf("later messages of the key are still handed out, and the delay has passed: %w", err)
+	}
 	if err := settle(ctx, r, driver.Requeue, mine[1:]...); err != nil {
+		return err
+	}
+	again, err := collect(ctx, r, 3)
+	if err != nil {
+		return err
+	}
+	if a, b := mine[0].Turn, again[0].Turn; a == 0 || a != mine[2].Turn || b <= a || b != again[2].Turn {
+		return fmt.Errorf("before the retry the key's Turns are %d and %d, after it %d and %d: want the same twice, from 1, and rising",
+			a, mine[2].Turn, b, again[2].Turn)
+	}
+	if err := r.Settle(ctx, []driver.Settlement{{Delivery: again[0], Action: driver.Retry, Delay: s.delay}}); err != nil {
+		return err
+	}
+	if err := settle(ctx, r, driver.Requeue, again[1:]...); err != nil {
 		return err
 	}
 	if err := settle(ctx, r, driver.Ack, others...); err != nil {
