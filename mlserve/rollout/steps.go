@@ -60,6 +60,9 @@ func (r *rollout) register(ctx context.Context, _ saga.Call, s State) (string, e
 		return "", saga.Reject(fmt.Errorf("the candidate is version %q, which is the champion already", v))
 	}
 	if err := r.primaryIs(ctx, previous); err != nil {
+		if errors.Is(err, errPolicy) {
+			err = saga.Reject(err)
+		}
 		return "", err
 	}
 	files, err := r.Open(s.Candidate)
@@ -77,10 +80,15 @@ func (r *rollout) register(ctx context.Context, _ saga.Call, s State) (string, e
 	}
 	// From here on there is something to undo, so a wrong policy is no rejection.
 	if err := r.primaryIs(ctx, previous); err != nil {
-		return "", permanent(err)
+		if errors.Is(err, errPolicy) {
+			err = permanent(err)
+		}
+		return "", err
 	}
 	return previous, nil
 }
+
+var errPolicy = errors.New("a rollout needs a server that follows the champion, by the policy mlserve.Alias(\"champion\")")
 
 // isDefinite reports whether publishing can never succeed and has changed nothing.
 func isDefinite(err error) bool {
@@ -98,9 +106,8 @@ func (r *rollout) primaryIs(ctx context.Context, version string) error {
 		return fmt.Errorf("no version of model %q serves", r.Model)
 	}
 	if primary := loaded[0].Version; primary != version {
-		return saga.Reject(fmt.Errorf(
-			"model %q is served by version %q, and its alias %q is version %q: a rollout needs the policy mlserve.Alias(%q)",
-			r.Model, primary, champion, version, champion))
+		return fmt.Errorf("model %q is served by version %q, and its alias %q is version %q: %w",
+			r.Model, primary, champion, version, errPolicy)
 	}
 	return nil
 }
@@ -146,7 +153,7 @@ func (r *rollout) serve(ctx context.Context, _ saga.Call, s State) (nothing, err
 		return nothing{}, err
 	}
 	v := s.Candidate.Manifest.Version
-	if !slices.ContainsFunc(r.server.Loaded(r.Model)[:1], func(p mlserve.Version) bool { return p.Version == v }) {
+	if loaded := r.server.Loaded(r.Model); len(loaded) == 0 || loaded[0].Version != v {
 		return nothing{}, fmt.Errorf("version %q is the champion, and the server's policy does not make it the primary", v)
 	}
 	return nothing{}, r.server.Split(r.Model, mlserve.Traffic{})

@@ -1,0 +1,373 @@
+package sagatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mainstay-go/mainstay/saga"
+)
+
+const (
+	sagaID = "explored"
+	week   = 7 * 24 * time.Hour
+	// lease is the runners'; virtual time makes its length cheap.
+	lease = 15 * time.Second
+)
+
+var (
+	errCrashed  = errors.New("sagatest: the process has crashed")
+	errInjected = errors.New("sagatest: injected")
+)
+
+// world is one run of one saga, over as many processes as it takes.
+type world[S any] struct {
+	c     Case[S]
+	store saga.Store
+	end   End[S]
+
+	operator *saga.Runner
+
+	mu       sync.Mutex
+	faults   schedule
+	seen     map[point]int // how often each point's place was passed; n is 0
+	points   []point
+	log      []string
+	overdue  bool
+	violated error
+	zombies  []*process[S]
+}
+
+// process is one runner and its view of the store. It ends at once when it
+// crashes: nothing it does after that reaches the store or a step.
+type process[S any] struct {
+	w      *world[S]
+	gone   chan struct{} // closed when it crashes or freezes
+	thaw   chan struct{} // closed to let a frozen one go on
+	cancel context.CancelFunc
+	ended  chan error
+
+	mu     sync.Mutex
+	dead   bool
+	frozen bool
+}
+
+// live runs the saga to its end, with a new process after each crash.
+func (w *world[S]) live(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, week, fmt.Errorf("the saga has not ended within %v", week))
+	defer cancel()
+	var err error
+	// An operator looks and resumes from a process of their own, without faults.
+	if w.operator, err = saga.NewRunner(w.store, nil, w.c.Definition); err != nil {
+		return err
+	}
+	resumed := false
+	for {
+		p, runner, err := w.boot(ctx)
+		if err != nil {
+			return err
+		}
+		over, err := w.until(ctx, p, runner, &resumed)
+		if !over {
+			if err != nil {
+				p.shutDown()
+				return errors.Join(err, w.bury())
+			}
+			continue // it crashed or froze
+		}
+		p.shutDown()
+		if err := errors.Join(err, w.bury()); err != nil {
+			return err
+		}
+		return w.check()
+	}
+}
+
+// until waits for the saga's end or the process's. A parked saga is checked and
+// resumed once.
+func (w *world[S]) until(ctx context.Context, p *process[S], runner *saga.Runner, resumed *bool) (over bool, err error) {
+	for {
+		done := make(chan error, 1)
+		waiting, stop := context.WithCancel(ctx)
+		go func() {
+			err := w.c.Definition.Start(waiting, runner, sagaID, w.c.Input)
+			if err == nil {
+				w.end.State, err = w.c.Definition.Wait(waiting, runner, sagaID)
+			}
+			done <- err
+		}()
+		select {
+		case <-p.gone:
+			stop()
+			<-done
+			if !p.isFrozen() {
+				p.shutDown()
+			}
+			return false, nil
+		case err = <-done:
+			stop()
+		}
+		if p.isGone() {
+			if !p.isFrozen() {
+				p.shutDown()
+			}
+			return false, nil
+		}
+		if errors.Is(err, errInjected) {
+			continue // whoever started it asks again
+		}
+		info, getErr := w.operator.Get(ctx, sagaID)
+		switch {
+		case getErr != nil || info.Status.Active():
+			if ctx.Err() != nil {
+				return false, context.Cause(ctx)
+			}
+			return false, errors.Join(err, getErr)
+		}
+		w.end.Status = info.Status
+		w.overdue = w.overdue || strings.Contains(info.Err, "deadline")
+		if info.Status != saga.Parked || *resumed {
+			w.end.Parked = ""
+			if info.Status == saga.Parked {
+				w.end.Parked = info.Step
+			}
+			return true, nil
+		}
+		*resumed = true
+		w.end.Parked = info.Step
+		w.note("parked at %s: %s", info.Step, info.Err)
+		if err := w.check(); err != nil {
+			return true, err
+		}
+		w.heal()
+		if err := w.operator.Resume(ctx, sagaID); err != nil {
+			return true, err
+		}
+	}
+}
+
+// heal ends the faults that last.
+func (w *world[S]) heal() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var left schedule
+	for _, f := range w.faults {
+		if f.kind != unknownDone && f.kind != unknownNotDone {
+			left = append(left, f)
+		}
+	}
+	w.faults = left
+}
+
+func (w *world[S]) check() error {
+	w.mu.Lock()
+	err := w.violated
+	w.mu.Unlock()
+	if err == nil && w.c.Check != nil {
+		if err = w.c.Check(w.end); err != nil {
+			err = fmt.Errorf("ended %v: %w", w.end.Status, err)
+		}
+	}
+	return err
+}
+
+// boot starts a process.
+func (w *world[S]) boot(ctx context.Context) (*process[S], *saga.Runner, error) {
+	p := &process[S]{w: w, gone: make(chan struct{}), thaw: make(chan struct{}), ended: make(chan error, 1)}
+	runner, err := saga.NewRunner(&link[S]{p}, &saga.Options{
+		Lease: lease, Drain: time.Nanosecond, Intercept: p.intercept,
+	}, w.c.Definition)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, p.cancel = context.WithCancel(ctx)
+	go func() { p.ended <- runner.Run(ctx) }()
+	return p, runner, nil
+}
+
+func (p *process[S]) shutDown() {
+	p.cancel()
+	<-p.ended
+}
+
+// bury lets the frozen processes go on, and waits for them to end.
+func (w *world[S]) bury() error {
+	for _, p := range w.zombies {
+		close(p.thaw)
+		p.shutDown()
+	}
+	return nil
+}
+
+func (p *process[S]) leave(frozen bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.dead && !p.frozen {
+		p.dead, p.frozen = !frozen, frozen
+		close(p.gone)
+	}
+}
+
+func (p *process[S]) isGone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead || p.frozen
+}
+
+func (p *process[S]) isFrozen() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.frozen
+}
+
+func (w *world[S]) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, "  "+fmt.Sprintf(format, args...))
+}
+
+// pass numbers a point and returns the fault that is scheduled there, if any.
+func (w *world[S]) pass(at point) (point, kind) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen[at]++
+	p := at
+	p.n = w.seen[at]
+	w.points = append(w.points, p)
+	var hit kind
+	for _, f := range w.faults {
+		lasting := f.kind == unknownDone || f.kind == unknownNotDone || f.kind == reject
+		if f.at == p || lasting && f.at.step == p.step && f.at.op == p.op && f.at.n <= p.n {
+			hit = f.kind
+		}
+	}
+	line := "  " + p.String()
+	if hit != "" {
+		line += "  ← " + string(hit)
+	}
+	w.log = append(w.log, line)
+	return p, hit
+}
+
+// intercept disturbs calls.
+func (p *process[S]) intercept(ctx context.Context, c saga.Call, next func(context.Context) error) error {
+	if p.isGone() {
+		return errCrashed
+	}
+	at, hit := p.w.pass(point{step: c.Step, op: c.Op})
+	switch hit {
+	case reject:
+		return saga.Reject(fmt.Errorf("%w rejection at %s", errInjected, at))
+	case failsBefore, unknownNotDone:
+		return fmt.Errorf("%w failure at %s", errInjected, at)
+	case failsAfter, unknownDone:
+		if err := next(ctx); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: the answer of %s is lost", errInjected, at)
+	case duplicate:
+		if err := next(ctx); err != nil {
+			return err
+		}
+		return next(ctx)
+	default:
+		return next(ctx)
+	}
+}
+
+// link is a process's way to the store.
+type link[S any] struct{ p *process[S] }
+
+func (l *link[S]) up() error {
+	if l.p.isGone() {
+		return errCrashed
+	}
+	return nil
+}
+
+// write disturbs one durable write.
+func (l *link[S]) write(create bool, do func() error) error {
+	if err := l.up(); err != nil {
+		return err
+	}
+	at, hit := l.p.w.pass(point{})
+	if hit == zombie && create {
+		hit = crashBefore // who creates need not be a runner
+	}
+	switch hit {
+	case crashBefore:
+		l.p.leave(false)
+		return errCrashed
+	case crashAfter:
+		err := do()
+		l.p.leave(false)
+		return errors.Join(errCrashed, err)
+	case storeFails:
+		return fmt.Errorf("%w store failure at %s", errInjected, at)
+	case answerLost:
+		return errors.Join(fmt.Errorf("%w: the answer of %s is lost", errInjected, at), do())
+	case zombie:
+		l.p.w.mu.Lock()
+		l.p.w.zombies = append(l.p.w.zombies, l.p)
+		l.p.w.mu.Unlock()
+		l.p.leave(true)
+		<-l.p.thaw
+		err := do()
+		if err == nil {
+			l.p.w.mu.Lock()
+			l.p.w.violated = fmt.Errorf("%s of a runner whose sagas another had finished was accepted", at)
+			l.p.w.mu.Unlock()
+		}
+		return err
+	default:
+		return do()
+	}
+}
+
+func (l *link[S]) Create(ctx context.Context, r saga.Record) error {
+	return l.write(true, func() error { return l.p.w.store.Create(ctx, r) })
+}
+
+func (l *link[S]) Commit(ctx context.Context, changes []saga.Change) (results []error, err error) {
+	err = l.write(false, func() error {
+		// A frozen process writes long after its context has ended.
+		results, err = l.p.w.store.Commit(context.WithoutCancel(ctx), changes)
+		return errors.Join(append(results, err)...)
+	})
+	if results != nil && err != nil && !errors.Is(err, errCrashed) && !errors.Is(err, errInjected) {
+		err = nil // each change has its own result
+	}
+	if err != nil {
+		results = nil
+	}
+	return results, err
+}
+
+func (l *link[S]) Claim(ctx context.Context, owner string, shapes []saga.Shape, limit int) ([]saga.Record, error) {
+	if err := l.up(); err != nil {
+		return nil, err
+	}
+	return l.p.w.store.Claim(ctx, owner, shapes, limit)
+}
+
+func (l *link[S]) Beat(ctx context.Context, owner string, ttl time.Duration) error {
+	if err := l.up(); err != nil {
+		return err
+	}
+	return l.p.w.store.Beat(ctx, owner, ttl)
+}
+
+func (l *link[S]) Load(ctx context.Context, id string) (saga.Record, error) {
+	if err := l.up(); err != nil {
+		return saga.Record{}, err
+	}
+	return l.p.w.store.Load(ctx, id)
+}
+
+func (l *link[S]) Scan(ctx context.Context, q saga.Query) iter.Seq2[saga.Record, error] {
+	return l.p.w.store.Scan(ctx, q)
+}
