@@ -220,7 +220,7 @@ func TestCorpusMargins(t *testing.T) {
 		}
 	}
 	t.Logf("%d margins equal in bits; of %d predictions %d are 1 or 2 units in the last place off", margins, predictions, inexact)
-	require.Greater(t, margins, 4000)
+	require.Equal(t, 6827, margins, "every run of every case was compared")
 }
 
 // slice is the model of the boosting iterations [from, to), or of all.
@@ -312,7 +312,7 @@ func requireClose(t *testing.T, m *Model, want []float32, got []float64, name st
 	exact := slices.Contains([]output{identity, hinge, softmax}, m.objective.output)
 	for i := range want {
 		w, g := math.Float32bits(want[i]), math.Float32bits(float32(got[i]))
-		require.Equal(t, got[i], float64(float32(got[i])), "not a float32 value")
+		require.Equal(t, math.Float64bits(got[i]), math.Float64bits(float64(float32(got[i]))), "not a float32 value")
 		d := int64(w) - int64(g)
 		if d != 0 && (exact || d > 2 || d < -2) {
 			t.Fatalf("%s: prediction %d is %v, want %v", name, i, got[i], want[i])

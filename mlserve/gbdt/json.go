@@ -42,8 +42,7 @@ func (r *reader) errorf(format string, args ...any) error {
 
 // under puts a key before the path of a format error on its way up.
 func under(key string, err error) error {
-	var f *formatError
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*formatError](err); ok {
 		if f.path == "" {
 			f.path = key
 		} else {

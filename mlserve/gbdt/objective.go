@@ -77,10 +77,10 @@ func (o output) transform(row []float64) {
 	}
 }
 
-// sigmoid bounds the exponent so that exp stays finite, and adds what XGBoost adds to the denominator.
+// sigmoid bounds the exponent so that exp stays finite. The 1e-16 XGBoost adds to the denominator is lost beside the 1.
 func sigmoid(m float32) float32 {
 	z := min(-m, 88.7)
-	return 1 / ((float32(math.Exp(float64(z))) + 1) + 1e-16)
+	return 1 / (float32(math.Exp(float64(z))) + 1)
 }
 
 // normalise is softmax in XGBoost's widths: differences, exponentials and quotients in float32, the sum in float64.

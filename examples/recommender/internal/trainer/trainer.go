@@ -69,7 +69,7 @@ func Train(ctx context.Context, columns []string, rows [][]float64, labels []flo
 		margins[i] = b.baseMargin
 	}
 	g := newGrower(data, o)
-	random := rand.New(rand.NewPCG(o.Seed, 0x6d61696e73746179)) //nolint:gosec // a reproducible draw is the point
+	random := rand.New(rand.NewPCG(o.Seed, 0x6d61696e73746179))
 	for round := range o.Rounds {
 		if round > 0 && o.Pause != nil {
 			o.Pause()

@@ -98,6 +98,40 @@ func TestLearns(t *testing.T) {
 	}
 }
 
+// TestMissingTakesEitherSide wants one split to part the missing from everything else, and to send them to whichever half of the
+// values they resemble.
+func TestMissingTakesEitherSide(t *testing.T) {
+	nan := math.NaN()
+	for _, c := range []struct {
+		positive []float64 // these values have label 1
+		left     bool
+		value    float32
+	}{
+		{[]float64{nan}, true, 1},
+		{[]float64{1, 2}, false, 2.5},
+		{[]float64{1, nan}, true, 1.5},
+		{[]float64{3, nan}, false, 2.5},
+	} {
+		var rows [][]float64
+		var labels []float64
+		for i := range 400 {
+			v := []float64{1, 2, 3, nan}[i%4]
+			label := 0.0
+			for _, p := range c.positive {
+				if v == p || (v != v && p != p) {
+					label = 1
+				}
+			}
+			rows, labels = append(rows, []float64{v}), append(labels, label)
+		}
+		b, err := Train(t.Context(), []string{"a"}, rows, labels, Options{Rounds: 1, Depth: 1, Subsample: 1})
+		require.NoError(t, err)
+		require.InDelta(t, 1.0, AUC(scores(b, rows), labels), 0, c.positive)
+		require.Equal(t, c.left, b.trees[0][0].missingLeft, c.positive)
+		require.InDelta(t, c.value, b.trees[0][0].value, 0)
+	}
+}
+
 func TestNoiseTeachesNothing(t *testing.T) {
 	chance := func([]float64) float64 { return 0.5 }
 	rows, labels := sample(1, 4000, 4, 0, chance)
