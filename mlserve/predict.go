@@ -199,14 +199,6 @@ func (e *entry) admit(ctx context.Context, i *instance, in Batch) (out Batch, er
 	return i.predict(ctx, in)
 }
 
-// within bounds ctx, unless it ends by then anyway.
-func within(ctx context.Context, end time.Time) (context.Context, context.CancelFunc) {
-	if d, ok := ctx.Deadline(); ok && !end.Before(d) {
-		return ctx, func() {}
-	}
-	return context.WithDeadline(ctx, end)
-}
-
 // descend asks the rungs in turn. cause is what sent the request here, and the
 // error if no rung answers.
 func (e *entry) descend(ctx context.Context, end time.Time, r Request, resp *Response, cause error, reason string) error {
