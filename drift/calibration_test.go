@@ -26,8 +26,11 @@ func atMost(mean float64) int {
 // package says of chi-square in the tail; the other tests are conservative.
 func TestFeaturePIsCalibrated(t *testing.T) {
 	reps := 100
-	if soak {
+	switch {
+	case soak:
 		reps = 20_000
+	case racing:
+		reps = 10
 	}
 	for _, c := range []struct{ ref, rows int }{{5000, 500}, {5000, 2000}, {20_000, 5000}} {
 		if !soak && c.ref > 5000 {
@@ -100,10 +103,11 @@ func TestFalseAlarmBudget(t *testing.T) {
 		{"two windows, small reference", 2, 2500, 1500, 40, 12, 0.006},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if soak {
+			switch {
+			case soak:
 				c.references *= 30
-			} else if testing.Short() {
-				c.references /= 4
+			case racing:
+				c.references /= 10
 			}
 			clk := newClock()
 			step := time.Second
@@ -136,8 +140,8 @@ func TestFalseAlarmBudget(t *testing.T) {
 // As a service would run it: the default options, twenty seeds, with and without a shift.
 func TestTwentySeeds(t *testing.T) {
 	seeds := uint64(20)
-	if testing.Short() {
-		seeds = 5
+	if racing {
+		seeds = 2
 	}
 	for _, c := range []struct {
 		ref, rows int

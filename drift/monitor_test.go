@@ -503,14 +503,15 @@ func TestWatch(t *testing.T) {
 		of := traits[:1]
 		m := monitor(t, w.reference(t, 10_000, of), &MonitorOptions{Window: Tumbling(500), Now: clk.Now})
 		f, tick := w.feeder(t, m, of), clk.step(time.Millisecond)
-		var got []Alert
-		var at []time.Duration
-		began := time.Now()
+		calls := make(chan Alert, 16)
+		at := make(chan time.Duration, 16)
+		began, failures := time.Now(), 3
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		watch := m.Watch(func(_ context.Context, a Alert) error {
-			got, at = append(got, a), append(at, time.Since(began))
-			if len(got) < 4 {
+			calls <- a
+			at <- time.Since(began)
+			if failures--; failures >= 0 {
 				return errors.New("not now")
 			}
 			return nil
@@ -523,23 +524,25 @@ func TestWatch(t *testing.T) {
 		w.shift["normal"] = true
 		f.rows(1000, tick)
 		synctest.Wait()
-		if len(got) != 1 {
-			t.Fatalf("%d calls as the window closed", len(got))
+		if len(calls) != 1 {
+			t.Fatalf("%d calls as the window closed", len(calls))
 		}
 		time.Sleep(time.Minute)
-		synctest.Wait()
 		f.rows(3000, tick)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(got) != 4 {
-			t.Fatalf("%d calls, want one and three retries", len(got))
+		if len(calls) != 4 {
+			t.Fatalf("%d calls, want one and three retries", len(calls))
 		}
-		for i, a := range got {
-			if a.ID != got[0].ID {
+		first := (<-calls).ID
+		for range 3 {
+			if a := <-calls; a.ID != first {
 				t.Error("a retry has another ID")
 			}
-			if want := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second}[i]; at[i] != want {
-				t.Errorf("call %d after %v, want %v", i, at[i], want)
+		}
+		for i, want := range []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second} {
+			if got := <-at; got != want {
+				t.Errorf("call %d after %v, want %v", i, got, want)
 			}
 		}
 		stop()
@@ -567,11 +570,11 @@ func TestWatchClosesByTime(t *testing.T) {
 		of := traits[:1]
 		m := monitor(t, w.reference(t, 10_000, of), &MonitorOptions{Window: Every(time.Minute)})
 		f := w.feeder(t, m, of)
-		var got []Alert
+		got := make(chan Alert, 16)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			done <- m.Watch(func(_ context.Context, a Alert) error { got = append(got, a); return nil })(ctx)
+			done <- m.Watch(func(_ context.Context, a Alert) error { got <- a; return nil })(ctx)
 		}()
 		f.rows(500, func() {})
 		time.Sleep(time.Minute)
