@@ -54,6 +54,21 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
+// TestTies wants the first of equal classes: without trees all of them are equal.
+func TestTies(t *testing.T) {
+	m, err := Parse(edited(t, func(m object) {
+		model := at(m, "learner", "gradient_booster", "model")
+		model["trees"], model["tree_info"], model["iteration_indptr"] = []any{}, []any{}, []int{0}
+		at(model, "gbtree_model_param")["num_trees"] = "0"
+		at(m, "learner", "learner_model_param")["num_class"] = "3"
+		at(m, "learner", "objective")["name"] = "multi:softmax"
+	}))
+	require.NoError(t, err)
+	out := []float64{9}
+	require.NoError(t, m.Score(out, make([]float32, 6)))
+	require.Equal(t, []float64{0}, out)
+}
+
 func TestLengths(t *testing.T) {
 	m := load(t, "xgb-3.2.0/multi-softmax") // 6 features, 3 classes, 1 output
 	require.NoError(t, m.Score(make([]float64, 2), make([]float32, 12)))
