@@ -119,8 +119,14 @@ func membersShare(ctx context.Context, s *scene) error {
 	})
 	seen, last := make(map[string]int), make(map[string]string)
 	again := 0
-	for len(seen) < total {
+	var settled <-chan time.Time // then count what else comes
+	for ended := false; !ended; {
+		if len(seen) == total && settled == nil {
+			settled = time.After(s.quiet)
+		}
 		select {
+		case <-settled:
+			ended = true
 		case h := <-got:
 			seen[h.d.ID]++
 			if seen[h.d.ID] > 1 {

@@ -1,0 +1,318 @@
+package messagingtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/memory"
+)
+
+// broken is the broker in memory with one fault, to see that the kit finds it.
+type broken struct {
+	driver.Broker
+	capabilities func(*driver.Capabilities)
+	publish      func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error
+	subscribe    func(*driver.Subscription)
+	declare      func(inner driver.Broker, ctx context.Context, s driver.Subscription) error
+	verify       func() error
+	receive      func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error)
+	settle       func(r *brokenReceiver, ctx context.Context, s []driver.Settlement) error
+	health       func() error
+	lag          func() (int64, time.Duration, error)
+}
+
+type brokenReceiver struct {
+	driver.Receiver
+	b *broken
+}
+
+func (b *broken) Capabilities() driver.Capabilities {
+	c := b.Broker.Capabilities()
+	if b.capabilities != nil {
+		b.capabilities(&c)
+	}
+	return c
+}
+
+func (b *broken) Publish(ctx context.Context, msgs []driver.Message) []error {
+	if b.publish != nil {
+		return b.publish(b.Broker, ctx, msgs)
+	}
+	return b.Broker.Publish(ctx, msgs)
+}
+
+func (b *broken) Subscribe(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	if b.subscribe != nil {
+		b.subscribe(&s)
+		if err := b.Declare(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	r, err := b.Broker.Subscribe(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return &brokenReceiver{r, b}, nil
+}
+
+func (b *broken) Declare(ctx context.Context, s driver.Subscription) error {
+	if b.declare != nil {
+		return b.declare(b.Broker, ctx, s)
+	}
+	return b.Broker.(driver.Declarer).Declare(ctx, s)
+}
+
+func (b *broken) Verify(ctx context.Context, s driver.Subscription) error {
+	if b.verify != nil {
+		return b.verify()
+	}
+	return b.Broker.(driver.Declarer).Verify(ctx, s)
+}
+
+func (b *broken) Lag(ctx context.Context, topic, group string) (int64, time.Duration, error) {
+	if b.lag != nil {
+		return b.lag()
+	}
+	return b.Broker.(driver.Lagger).Lag(ctx, topic, group)
+}
+
+func (b *broken) Health(ctx context.Context) error {
+	if b.health != nil {
+		return b.health()
+	}
+	return b.Broker.Health(ctx)
+}
+
+func (r *brokenReceiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
+	if r.b.receive != nil {
+		return r.b.receive(r, ctx, limit)
+	}
+	return r.Receiver.Receive(ctx, limit)
+}
+
+func (r *brokenReceiver) Settle(ctx context.Context, s []driver.Settlement) error {
+	if r.b.settle != nil {
+		return r.b.settle(r, ctx, s)
+	}
+	return r.Receiver.Settle(ctx, s)
+}
+
+// broker returns a driver in memory with room that the kit can fill.
+func broker() driver.Broker { return memory.New(&memory.Options{MaxBytes: 1 << 20}).Driver() }
+
+// run runs one rule in virtual time.
+func run(t *testing.T, name string, b *broken) (err error) {
+	t.Helper()
+	at := slices.IndexFunc(rules, func(r rule) bool { return r.name == name })
+	require.GreaterOrEqual(t, at, 0, "no rule %q", name)
+	synctest.Test(t, func(t *testing.T) {
+		b.Broker = broker()
+		s := newScene(Harness{Driver: b})
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		err = rules[at].check(ctx, s)
+		require.NoError(t, s.end())
+	})
+	return err
+}
+
+func TestRulesHoldInMemory(t *testing.T) {
+	held := 0
+	for _, r := range rules {
+		if r.needs == nil || r.needs(Harness{Driver: broker()}) == "" {
+			require.NoError(t, run(t, r.name, &broken{}), r.name)
+			held++
+		}
+	}
+	require.Equal(t, len(rules)-2, held, "all but restart and cut")
+}
+
+// Each fault breaks the rule that names it: a rule which cannot fail proves
+// nothing.
+func TestRulesFindFaults(t *testing.T) {
+	type settlements = []driver.Settlement
+	change := func(f func(*driver.Delivery)) *broken {
+		return &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			for i := range ds {
+				f(&ds[i])
+			}
+			return ds, err
+		}}
+	}
+	action := func(f func(*driver.Settlement)) *broken {
+		return &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
+			s = slices.Clone(s)
+			for i := range s {
+				f(&s[i])
+			}
+			return r.Receiver.Settle(ctx, s)
+		}}
+	}
+	shared := make(map[string][]byte)
+	counts := make(map[string]int)
+	var last []driver.Settlement
+	for _, c := range []struct {
+		rule, fault string
+		b           *broken
+	}{
+		{"every field arrives", "time in milliseconds", change(func(d *driver.Delivery) { d.Time = d.Time.Truncate(time.Millisecond) })},
+		{"every field arrives", "headers as a map", change(func(d *driver.Delivery) {
+			if len(d.Headers) > 0 {
+				d.Headers.Set("twice", "second")
+			}
+		})},
+		{"every field arrives", "no schema", change(func(d *driver.Delivery) { d.Schema = "" })},
+		{"every field arrives", "no position", change(func(d *driver.Delivery) { d.Position = "" })},
+		{"bytes are not shared", "one body for all groups", change(func(d *driver.Delivery) {
+			if b, ok := shared[d.ID]; ok {
+				d.Body = b
+			}
+			shared[d.ID] = d.Body
+		})},
+		{"results are aligned", "results in another order", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			errs := inner.Publish(ctx, msgs)
+			slices.SortFunc(errs, func(a, _ error) int {
+				if a == nil {
+					return -1
+				}
+				return 1
+			})
+			return errs
+		}}},
+		{"results are aligned", "all or nothing", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			errs := inner.Publish(ctx, msgs)
+			if err := errors.Join(errs...); err != nil {
+				for i := range errs {
+					errs[i] = err
+				}
+			}
+			return errs
+		}}},
+		{"missing topics are named", "verify says yes", &broken{verify: func() error { return nil }}},
+		{"missing topics are named", "no names", &broken{verify: func() error { return driver.ErrUnroutable }}},
+		{"order per key", "batches reversed", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			slices.Reverse(msgs)
+			return inner.Publish(ctx, msgs)
+		}}},
+		{"limit is binding", "one more than asked for", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			return r.Receiver.Receive(ctx, limit+1)
+		}}},
+		{"limit is binding", "returns nothing instead of waiting", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			if ctx.Err() != nil {
+				err = nil
+			}
+			return ds, err
+		}}},
+		{"acked is gone", "acks are forgotten", &broken{settle: func(*brokenReceiver, context.Context, settlements) error { return nil }}},
+		{"unsettled comes again", "acked when handed out", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			if err == nil {
+				err = settle(ctx, r.Receiver, driver.Ack, ds...)
+			}
+			return ds, err
+		}}},
+		{"unsettled comes again", "the highest ack acks all before it", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
+			return r.Receiver.Settle(ctx, s)
+		}, receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			if err == nil && len(ds) > 10 {
+				err = settle(ctx, r.Receiver, driver.Ack, ds[:10]...)
+			}
+			return ds, err
+		}}},
+		{"unsettled comes again", "attempts always 1", change(func(d *driver.Delivery) { d.Attempt = 1 })},
+		{"settling twice", "the second is an error", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
+			if last != nil {
+				return errors.New("unknown delivery")
+			}
+			last = s
+			return r.Receiver.Settle(ctx, s)
+		}}},
+		{"requeue", "requeue is ack", action(func(s *driver.Settlement) { s.Action = driver.Ack })},
+		{"requeue", "requeue counts", change(func(d *driver.Delivery) { counts[d.ID]++; d.Attempt = counts[d.ID] })},
+		{"retry waits", "at once", action(func(s *driver.Settlement) { s.Delay = 0 })},
+		{"retry waits", "with the old headers", action(func(s *driver.Settlement) { s.Delivery.Headers = nil })},
+		{"retry waits", "attempts go on", change(func(d *driver.Delivery) { counts[d.ID]++; d.Attempt = counts[d.ID] })},
+		{"retry holds its key", "a retry goes to the end", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
+			s = slices.Clone(s)
+			for i := range s {
+				if s[i].Action == driver.Retry {
+					s[i].Action = driver.Ack
+					go func() {
+						time.Sleep(s[i].Delay)
+						r.b.Broker.Publish(ctx, []driver.Message{s[i].Delivery.Message})
+					}()
+				}
+			}
+			return r.Receiver.Settle(ctx, s)
+		}}},
+		{"retry holds its key", "no turns", change(func(d *driver.Delivery) { d.Turn = 0 })},
+		{"groups are independent", "one group for all", &broken{subscribe: func(s *driver.Subscription) { s.Group = "all" }}},
+		{"new groups begin at the oldest", "they begin at the newest", &broken{declare: func(inner driver.Broker, ctx context.Context, s driver.Subscription) error {
+			if err := inner.(driver.Declarer).Declare(ctx, s); err != nil || s.Group == "" {
+				return err
+			}
+			r, err := inner.Subscribe(ctx, s)
+			if err != nil {
+				return err
+			}
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			for {
+				ds, err := r.Receive(short, 100)
+				if err != nil {
+					return r.Close(ctx)
+				}
+				if err := settle(ctx, r, driver.Ack, ds...); err != nil {
+					return err
+				}
+			}
+		}}},
+		{"members share", "each gets everything", &broken{subscribe: func(s *driver.Subscription) { s.Group += rand.Text() }}},
+		{"members share", "a message is dropped", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			if len(ds) > 1 {
+				err = settle(ctx, r.Receiver, driver.Ack, ds[0])
+				ds = ds[1:]
+			}
+			return ds, err
+		}}},
+		{"revoked deliveries are refused", "they are accepted", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
+			if err := r.Receiver.Settle(ctx, s); !errors.Is(err, driver.ErrRevoked) {
+				return err
+			}
+			return nil
+		}}},
+		{"revoked deliveries are refused", "Lost is never closed", change(func(d *driver.Delivery) { d.Lost = make(chan struct{}) })},
+		{"close ends waiting", "with another error", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			if _, err := r.Receiver.Receive(ctx, limit); err != nil {
+				return nil, errors.New("EOF")
+			}
+			return nil, nil
+		}}},
+		{"closed broker", "healthy for ever", &broken{health: func() error { return nil }}},
+		{"closed broker", "swallows messages", &broken{publish: func(_ driver.Broker, _ context.Context, msgs []driver.Message) []error {
+			return make([]error, len(msgs))
+		}}},
+		{"lag", "always none", &broken{lag: func() (int64, time.Duration, error) { return 0, 0, nil }}},
+	} {
+		t.Run(c.rule+"/"+c.fault, func(t *testing.T) {
+			clear(shared)
+			clear(counts)
+			last = nil
+			err := run(t, c.rule, c.b)
+			require.Error(t, err)
+			t.Log(err)
+		})
+	}
+}
