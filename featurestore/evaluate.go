@@ -20,11 +20,15 @@ func (p *windowPlan) evaluate(st *windowState, a *aggPlan, q int64, strict bool)
 	t := &p.tiers[a.tier]
 	g := grouping{fold: a.fold, group: a.fold.empty(), total: a.fold.empty(), newest: noMark}
 	tiles, w := st.tiers[a.tier], t.width()
-	for i := seek(tiles, w, lo/t.hop); i < len(tiles); i += w {
-		x := tile(tiles[i : i+w])
-		if x.index()*t.hop >= hi {
-			break
-		}
+	tiles = tiles[seek(tiles, w, lo/t.hop):]
+	for len(tiles) > 0 && tile(tiles[len(tiles)-w:]).index()*t.hop >= hi {
+		tiles = tiles[:len(tiles)-w]
+	}
+	if last := len(tiles) - w; last >= 0 {
+		// Every closed tile is a group of its own, but for the last, of which a
+		// part may be open.
+		a.fold.mergeTiles(&g.total, tiles[:last], w, a.offset)
+		x := tile(tiles[last:])
 		g.add(x.index(), &part{x.load(a.fold, a.offset), x.count(), x.newest()})
 	}
 	w = p.openWidth()
@@ -45,6 +49,31 @@ func (p *windowPlan) evaluate(st *windowState, a *aggPlan, q int64, strict bool)
 	}
 	g.flush()
 	return window{a.fold.result(&g.total), g.newest}, nil
+}
+
+// mergeTiles merges tiles into total, one after the other. Long windows have
+// hundreds of them, which is what a read spends its time on, so the folds that
+// are sums have loops of their own; they do what merge does.
+func (f fold) mergeTiles(total *accumulator, tiles []byte, width, offset int) {
+	at := tileHead + offset*word
+	switch f {
+	case foldCount:
+		for ; len(tiles) >= width; tiles = tiles[width:] {
+			total[0] += float64(tile(tiles).count())
+		}
+	case foldSum, foldAvg:
+		n, sum := total[0], total[1]
+		for ; len(tiles) >= width; tiles = tiles[width:] {
+			n += getNum(tiles[at:])
+			sum += getNum(tiles[at+word:])
+		}
+		total[0], total[1] = n, sum
+	case foldMin, foldMax, foldFirst, foldLast, foldVariance:
+		for ; len(tiles) >= width; tiles = tiles[width:] {
+			acc := tile(tiles).load(f, offset)
+			f.merge(total, &acc)
+		}
+	}
 }
 
 // part is the fold of some events.

@@ -114,7 +114,7 @@ func checkName(name string) error {
 	for _, r := range name {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 		if !letter && (r < '0' || r > '9') && !strings.ContainsRune("_-.", r) {
-			return fmt.Errorf("name %q may hold only letters, digits and _ - .", name)
+			return fmt.Errorf("name %q may hold only letters, digits, dot, dash and underscore", name)
 		}
 	}
 	return nil
@@ -222,13 +222,16 @@ func (f *field) absent() cell {
 	return null
 }
 
+func (f *field) goType() string {
+	if f.nullable {
+		return "*" + f.typ
+	}
+	return f.typ
+}
+
 // describe is the field's part of a layout: what decides how bytes are read.
 func (f *field) describe() string {
-	s := f.name + " " + f.typ
-	if f.nullable {
-		s += "?"
-	}
-	return s
+	return f.name + " " + f.goType()
 }
 
 // spec is the field's part of a fingerprint: what decides its values.

@@ -289,7 +289,7 @@ func TestGoldenWindows(t *testing.T) {
 					case a.Fn == "var_pop":
 						require.InDelta(t, *want, got, 1e-6*math.Abs(*want)+1e-9, where)
 					default:
-						require.Equal(t, *want, got, where)
+						require.Equal(t, math.Float64bits(*want+0), math.Float64bits(got), "%s: %v, want %v", where, got, *want)
 					}
 				}
 				offline += windowsOffline(t, windows, events, c.Queries, x.Upper == "lt", x.ArrivalCutoff, check)

@@ -1,11 +1,11 @@
 package featurestore
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 )
 
@@ -65,7 +65,7 @@ func newEventHistory(d *definition, st *Store, byKey map[string][]Record) (*even
 	p := d.windows
 	for key, recs := range byKey {
 		slices.SortFunc(recs, func(a, b Record) int {
-			return cmp.Or(a.Created.Compare(b.Created), a.Event.Compare(b.Event), strings.Compare(string(a.Payload), string(b.Payload)))
+			return cmp.Or(a.Created.Compare(b.Created), a.Event.Compare(b.Event), bytes.Compare(a.Payload, b.Payload))
 		})
 		seen := make(map[string]bool, len(recs))
 		events := make([]pastEvent, 0, len(recs))
@@ -94,7 +94,7 @@ func newEventHistory(d *definition, st *Store, byKey map[string][]Record) (*even
 		slices.SortFunc(events, func(a, b pastEvent) int {
 			x, _ := p.event(a.raw)
 			y, _ := p.event(b.raw)
-			return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(string(x.id), string(y.id)))
+			return cmp.Or(cmp.Compare(a.at, b.at), bytes.Compare(x.id, y.id))
 		})
 		h.byKey[key] = events
 	}
@@ -114,9 +114,6 @@ func (h *eventHistory) find(key []byte, q time.Time, _ *Store, o *JoinOptions, o
 	}
 	st := &h.state
 	st.events, st.open = st.events[:0], st.open[:0]
-	if st.tiers == nil {
-		st.tiers = make([][]byte, len(p.tiers))
-	}
 	first := sort.Search(len(events), func(i int) bool { return events[i].at >= lo })
 	for i := first; i < len(events) && events[i].at < hi; i++ {
 		e := &events[i]

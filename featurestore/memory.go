@@ -131,7 +131,7 @@ func (m *MemoryOnline) update(ctx context.Context, rec Record, replace func(old 
 	}
 	if !ok && m.count.Add(1) > m.limit && !m.sweep(s, now) {
 		m.count.Add(-1)
-		return false, fmt.Errorf("featurestore: memory store holds its limit of %d rows", m.limit)
+		return false, fmt.Errorf("memory store holds its limit of %d rows", m.limit)
 	}
 	rec.Found, rec.Rev = true, old.Rev+1
 	row = memoryRow{rec: &rec}

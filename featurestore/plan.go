@@ -49,6 +49,10 @@ type windowPlan struct {
 	values   int // of an event
 }
 
+// maxTiers is how many widths there are: one if Hop gives it, else those of
+// hopFor.
+const maxTiers = 3
+
 // tier holds closed tiles of one width, for the aggregates that use it.
 type tier struct {
 	hop   int64

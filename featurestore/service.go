@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -62,6 +63,9 @@ type column struct {
 func NewService[R any](name string, defs ...Definition) (*Service[R], error) {
 	p, err := newServicePlan(name, reflect.TypeFor[R](), defs)
 	if err != nil {
+		if _, named := errors.AsType[*Error](err); named { // one of the definitions
+			return nil, err
+		}
 		return nil, &Error{Definition: name, Err: err}
 	}
 	return &Service[R]{plan: p}, nil
@@ -137,7 +141,7 @@ func (p *servicePlan) bindKeys(x *member) error {
 		}
 		f := p.request[at]
 		if f.kind != k.kind || f.nullable {
-			return fmt.Errorf("%w: key %q of %s is a %s, and a %s in the request", ErrDefinition, k.name, x.def.name, k.describe(), f.describe())
+			return fmt.Errorf("%w: key %q of %s has type %s, and %s in the request", ErrDefinition, k.name, x.def.name, k.goType(), f.goType())
 		}
 		x.keys = append(x.keys, f)
 	}
@@ -156,7 +160,7 @@ func (p *servicePlan) bindInputs(x *member, features map[string]column, unread m
 			return fmt.Errorf("%w: input %q of %s is neither a feature before it nor in the request", ErrDefinition, in.name, x.def.name)
 		}
 		if from.kind != in.kind {
-			return fmt.Errorf("%w: input %q of %s is a %s, and its source a %s", ErrDefinition, in.name, x.def.name, in.describe(), from.describe())
+			return fmt.Errorf("%w: input %q of %s has type %s, and its source %s", ErrDefinition, in.name, x.def.name, in.goType(), from.goType())
 		}
 		delete(unread, in.name)
 		x.inputs = append(x.inputs, src)

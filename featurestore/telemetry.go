@@ -72,7 +72,7 @@ func instruments(m metric.Meter) (*telemetry, error) {
 }
 
 func (t *telemetry) read(ctx context.Context, start time.Time, err error) {
-	var set metric.MeasurementOption = metric.WithAttributes()
+	set := metric.WithAttributes()
 	if err != nil {
 		set = metric.WithAttributes(attribute.Bool("error", true))
 	}
@@ -119,6 +119,7 @@ func (t *telemetry) wrote(ctx context.Context, view string, rec *Record, o Outco
 }
 
 func (t *telemetry) span(ctx context.Context, op, definition string, rows int) (context.Context, trace.Span) {
+	//nolint:spancheck // the caller ends it, with endSpan
 	return t.tracer.Start(ctx, "featurestore "+op, trace.WithAttributes(
 		attribute.String("featurestore.definition", definition), attribute.Int("featurestore.rows", rows)))
 }

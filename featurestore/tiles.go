@@ -39,7 +39,7 @@ const (
 // must not change; apply replaces what it changes.
 type windowState struct {
 	mark   int64
-	tiers  [][]byte
+	tiers  [maxTiers][]byte
 	open   []byte
 	events []byte
 }
@@ -47,29 +47,25 @@ type windowState struct {
 // noMark is the mark of a key without events.
 const noMark = math.MinInt64
 
-func (p *windowPlan) newState() *windowState {
-	return &windowState{mark: noMark, tiers: make([][]byte, len(p.tiers))}
-}
-
-func (p *windowPlan) parse(b []byte) (*windowState, error) {
+func (p *windowPlan) parse(b []byte) (windowState, error) {
+	st := windowState{mark: noMark}
 	if len(b) < 1+word {
-		return nil, errCorrupt
+		return st, errCorrupt
 	}
 	if b[0] != windowFormat {
-		return nil, fmt.Errorf("window state has format %d, and this version reads %d", b[0], windowFormat)
+		return st, fmt.Errorf("window state has format %d, and this version reads %d", b[0], windowFormat)
 	}
-	st := &windowState{mark: getInt(b[1:]), tiers: make([][]byte, len(p.tiers))}
-	b = b[1+word:]
+	mark, b := getInt(b[1:]), b[1+word:]
 	var err error
 	for i := range p.tiers {
 		if st.tiers[i], b, err = cutTiles(b, p.tiers[i].width()); err != nil {
-			return nil, err
+			return st, err
 		}
 	}
 	if st.open, b, err = cutTiles(b, p.openWidth()); err != nil {
-		return nil, err
+		return st, err
 	}
-	st.events = b[:len(b):len(b)]
+	st.mark, st.events = mark, slices.Clip(b)
 	return st, nil
 }
 
@@ -87,13 +83,13 @@ func cutTiles(b []byte, width int) (tiles, rest []byte, err error) {
 
 func (p *windowPlan) encode(st *windowState) []byte {
 	size := 1 + word + 4 + len(st.open) + len(st.events)
-	for _, t := range st.tiers {
+	for _, t := range st.tiers[:len(p.tiers)] {
 		size += 4 + len(t)
 	}
 	b := make([]byte, 0, size)
 	b = append(b, windowFormat)
 	b = binary.LittleEndian.AppendUint64(b, uint64(st.mark))
-	for i, t := range st.tiers {
+	for i, t := range st.tiers[:len(p.tiers)] {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(t)/p.tiers[i].width()))
 		b = append(b, t...)
 	}
@@ -203,7 +199,7 @@ func (p *windowPlan) apply(st *windowState, raw []byte, horizon int64) (Outcome,
 	if err != nil || place.duplicate {
 		return Duplicate, err
 	}
-	st.events = slices.Insert(st.events[:len(st.events):len(st.events)], place.at, raw...)
+	st.events = slices.Insert(slices.Clip(st.events), place.at, raw...)
 	if p.mode != Sliding {
 		place.to += len(raw)
 		if err := p.refold(st, &e, place); err != nil {
@@ -369,7 +365,7 @@ func (p *windowPlan) close(st *windowState, i int, open tile) {
 			a := p.aggs[j].fold.empty()
 			fresh.store(p.aggs[j].fold, p.aggs[j].offset, &a)
 		}
-		tiles = append(tiles[:len(tiles):len(tiles)], fresh...)
+		tiles = append(slices.Clip(tiles), fresh...)
 	}
 	last := tile(tiles[len(tiles)-w:])
 	for _, j := range t.aggs {

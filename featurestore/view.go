@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -345,10 +346,8 @@ func Ingest[E, K, F any](s *Store, v *View[K, F], f func(E) []Put[K, F]) func(ct
 		if err != nil {
 			return err
 		}
-		for _, o := range outcomes {
-			if o == Future {
-				return messaging.Permanent(v.def.fail("", errFuture))
-			}
+		if slices.Contains(outcomes, Future) {
+			return messaging.Permanent(v.def.fail("", errFuture))
 		}
 		return nil
 	}

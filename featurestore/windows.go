@@ -239,7 +239,7 @@ func swap(ctx context.Context, sw Swapper, recs []Record) ([]Ref, error) {
 // changed it.
 func (d *definition) addTo(rec *Record, s *Store, arrivals []arrival, which []int) (bool, error) {
 	p := d.windows
-	st := p.newState()
+	st := windowState{mark: noMark}
 	if rec.Found {
 		if rec.Fingerprint != d.layout {
 			return false, ErrFingerprint
@@ -253,7 +253,7 @@ func (d *definition) addTo(rec *Record, s *Store, arrivals []arrival, which []in
 	for _, i := range which {
 		a := &arrivals[i]
 		var err error
-		if a.outcome, err = p.apply(st, a.rec.Payload, p.horizon(s)); err != nil {
+		if a.outcome, err = p.apply(&st, a.rec.Payload, p.horizon(s)); err != nil {
 			return false, err
 		}
 		if a.outcome == Applied {
@@ -265,7 +265,7 @@ func (d *definition) addTo(rec *Record, s *Store, arrivals []arrival, which []in
 	}
 	if changed {
 		rec.Event, rec.Fingerprint, rec.TTL = time.Unix(0, st.mark).UTC(), d.layout, p.retention(s)
-		rec.Payload = p.encode(st)
+		rec.Payload = p.encode(&st)
 	}
 	return changed, nil
 }
@@ -273,7 +273,7 @@ func (d *definition) addTo(rec *Record, s *Store, arrivals []arrival, which []in
 // loadWindows is load for windows.
 func (d *definition) loadWindows(rec *Record, q time.Time, s *Store, out []cell) (loaded, error) {
 	p := d.windows
-	st := &windowState{mark: noMark, tiers: make([][]byte, len(p.tiers))}
+	st := windowState{mark: noMark}
 	at, err := nanos(q)
 	if err == nil && rec.Found {
 		if rec.Fingerprint != d.layout {
@@ -292,7 +292,7 @@ func (d *definition) loadWindows(rec *Record, q time.Time, s *Store, out []cell)
 		// The clock may be behind the events, but not behind what is closed.
 		at = max(at, st.mark-p.horizon(s))
 	}
-	l, err := d.evaluate(st, at, false, out)
+	l, err := d.evaluate(&st, at, false, out)
 	if l.status == Hit {
 		l.created = rec.Created
 	}

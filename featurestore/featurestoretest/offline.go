@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -88,7 +89,7 @@ func offlineRoundTrip(t *testing.T, s featurestore.Offline) {
 
 func offlineRange(t *testing.T, s featurestore.Offline) {
 	for i := range 5 {
-		appendAll(t, s, record("k", base.Add(time.Duration(i)), base, 0, fmt.Sprint(i)))
+		appendAll(t, s, record("k", base.Add(time.Duration(i)), base, 0, strconv.Itoa(i)))
 	}
 	for _, c := range []struct {
 		from, to time.Time
@@ -153,7 +154,7 @@ func offlineContext(t *testing.T, s featurestore.Offline) {
 
 func offlineBreak(t *testing.T, s featurestore.Offline) {
 	for i := range 10 {
-		appendAll(t, s, record("k", base.Add(time.Duration(i)), base, 0, fmt.Sprint(i)))
+		appendAll(t, s, record("k", base.Add(time.Duration(i)), base, 0, strconv.Itoa(i)))
 	}
 	n := 0
 	for _, err := range s.Scan(t.Context(), "kit", time.Time{}, time.Time{}) {
@@ -177,10 +178,11 @@ func offlineConcurrent(t *testing.T, s featurestore.Offline) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				if errs[w] = s.Append(t.Context(), seqOf(record(fmt.Sprint(w), base.Add(time.Duration(i)), base, 0, "x"))); errs[w] != nil {
+				if errs[w] = s.Append(t.Context(), seqOf(record(strconv.Itoa(w), base.Add(time.Duration(i)), base, 0, "x"))); errs[w] != nil {
 					return
 				}
-				for range s.Scan(t.Context(), "kit", time.Time{}, time.Time{}) {
+				for _, err := range s.Scan(t.Context(), "kit", time.Time{}, time.Time{}) {
+					errs[w] = err
 					break
 				}
 			}

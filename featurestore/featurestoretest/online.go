@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -229,7 +230,7 @@ func onlineBatch(t *testing.T, c onlineCase) {
 	var recs []featurestore.Record
 	var want []featurestore.Outcome
 	for i := range 200 {
-		key := fmt.Sprint(i % 50)
+		key := strconv.Itoa(i % 50)
 		switch i / 50 {
 		case 0:
 			recs, want = append(recs, record(key, base, base, 5, "first")), append(want, featurestore.Applied)
@@ -254,7 +255,7 @@ func onlineBatch(t *testing.T, c onlineCase) {
 func onlinePermutations(_ *testing.T, c onlineCase) {
 	var writes []featurestore.Record
 	for i := range 12 {
-		rec := record("", base.Add(time.Duration(i/4)*time.Nanosecond), base.Add(time.Duration(i/2%2)), int64(i%2), fmt.Sprint(i))
+		rec := record("", base.Add(time.Duration(i/4)*time.Nanosecond), base.Add(time.Duration(i/2%2)), int64(i%2), strconv.Itoa(i))
 		rec.Deleted = i%5 == 3
 		writes = append(writes, rec, rec)
 	}
@@ -292,7 +293,7 @@ func onlineConcurrent(t *testing.T, c onlineCase) {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(w), 1))
 			for _, v := range rng.Perm(versions) {
-				out, err := c.s.Write(c.ctx, []featurestore.Record{record("k", base.Add(time.Duration(v)), base, 0, fmt.Sprint(v))})
+				out, err := c.s.Write(c.ctx, []featurestore.Record{record("k", base.Add(time.Duration(v)), base, 0, strconv.Itoa(v))})
 				if err != nil {
 					errs[w] = err
 					return

@@ -24,6 +24,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -129,14 +130,15 @@ func (s *Store) get(ctx context.Context, keys []string) ([]any, error) {
 	// Exec returns the first error, which may be the Nil of a missing row.
 	_, _ = pipe.Exec(ctx)
 	for _, c := range cmds {
-		switch v, err := c.Result(); {
-		case err == nil:
-			values = append(values, v)
-		case err == redis.Nil: //nolint:errorlint // the client returns it bare
+		v, err := c.Result()
+		if errors.Is(err, redis.Nil) {
 			values = append(values, nil)
-		default:
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
+		values = append(values, v)
 	}
 	return values, nil
 }

@@ -210,7 +210,7 @@ func TestConcurrentIngest(t *testing.T) {
 	row, err := w.Get(t.Context(), store, visitor{"v"})
 	require.NoError(t, err)
 	require.Equal(t, int64(events), row.Features.N)
-	require.Equal(t, float64(events), row.Features.Sum)
+	require.Equal(t, int64(events), int64(row.Features.Sum))
 }
 
 func FuzzDecode(f *testing.F) {
