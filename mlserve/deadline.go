@@ -31,14 +31,17 @@ func within(ctx context.Context, end time.Time) (context.Context, context.Cancel
 	return c, c.stop
 }
 
+// Deadline implements [context.Context].
 func (c *deadline) Deadline() (time.Time, bool) { return c.end, true }
 
+// Done implements [context.Context]; it starts the timer.
 func (c *deadline) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.arm().Done()
 }
 
+// Err implements [context.Context].
 func (c *deadline) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -89,7 +89,7 @@ func (d *Dir) versions(ctx context.Context, model string) ([]Version, error) {
 func (d *Dir) aliases(dir string) (map[string][]string, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, aliasDir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return map[string][]string{}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (d *Dir) open(ctx context.Context, model, version string) (fs.FS, Manifest,
 	if err != nil {
 		return nil, Manifest{}, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
 		return nil, Manifest{}, err
@@ -148,6 +148,7 @@ func (d *Dir) open(ctx context.Context, model, version string) (fs.FS, Manifest,
 // confined opens files below a directory and follows no link out of it.
 type confined string
 
+// Open implements [fs.FS].
 func (c confined) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
@@ -240,7 +241,7 @@ func copyAll(ctx context.Context, dir string, files fs.FS, known map[string]stri
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // only read
 		if err := writeSynced(filepath.Join(dir, filepath.FromSlash(name)), f); err != nil {
 			return err
 		}

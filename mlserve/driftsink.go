@@ -138,7 +138,7 @@ func Rebase(m *drift.Monitor) Serving {
 		if err != nil {
 			return fmt.Errorf("%w: drift reference: %w", ErrModelFile, err)
 		}
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // only read
 		data, err := io.ReadAll(io.LimitReader(f, maxReference+1))
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ func slowed(number float64, d time.Duration, errorRate float64) *mlservetest.Fau
 }
 
 func popular(d time.Duration, err error) func(context.Context, mlserve.Request) (mlserve.Batch, error) {
-	return func(ctx context.Context, r mlserve.Request) (mlserve.Batch, error) {
+	return func(ctx context.Context, _ mlserve.Request) (mlserve.Batch, error) {
 		if d > 0 {
 			select {
 			case <-time.After(d):

@@ -94,7 +94,7 @@ func checksum(files fs.FS, name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrModelFile, err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
@@ -108,6 +108,7 @@ type listed struct {
 	names map[string]string
 }
 
+// Open implements [fs.FS].
 func (l listed) Open(name string) (fs.File, error) {
 	if _, ok := l.names[name]; !ok {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -46,9 +47,7 @@ func OpenInference() Protocol {
 
 func writeReady(w http.ResponseWriter, ready bool, more map[string]any) {
 	body := map[string]any{"live": true, "ready": ready}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	status := http.StatusOK
 	if !ready {
 		status = http.StatusServiceUnavailable

@@ -142,11 +142,11 @@ func TestFailedLoadLeavesTheOldServing(t *testing.T) {
 		"no model":         {change: func(*versioned) (mlserve.Model, error) { return nil, nil }, is: mlserve.ErrModelFile},
 		"other signature":  {change: func(v *versioned) (mlserve.Model, error) { v.sig = other; return v, nil }, says: "the serving version has"},
 		"broken signature": {change: func(v *versioned) (mlserve.Model, error) { v.sig.Outputs = nil; return v, nil }, is: mlserve.ErrModelFile},
-		"warm-up panics": {change: func(v *versioned) (mlserve.Model, error) {
+		"warm-up panics": {change: func(*versioned) (mlserve.Model, error) {
 			a := newAnswering(func(context.Context, mlserve.Batch) (mlserve.Batch, error) { panic("nil map") })
 			return a, nil
 		}, says: "warm-up"},
-		"breaks its signature": {change: func(v *versioned) (mlserve.Model, error) {
+		"breaks its signature": {change: func(*versioned) (mlserve.Model, error) {
 			return newAnswering(func(context.Context, mlserve.Batch) (mlserve.Batch, error) {
 				return mlserve.Batch{{Name: "y", Shape: []int{2}, Data: []float64{1, 2}}}, nil
 			}), nil
@@ -301,7 +301,7 @@ func TestDrainWaitsForTheLastRequest(t *testing.T) {
 		require.NoError(t, s.AddModel("m", "1", slow, nil))
 		done := make(chan mlserve.Response)
 		go func() {
-			_, resp := answer(t, s, "")
+			resp, _ := s.Predict(bg, "m", mlserve.Request{Input: rows(1)})
 			done <- resp
 		}()
 		synctest.Wait()
@@ -340,9 +340,11 @@ func TestRunPollsSwapsAndRetriesTheHook(t *testing.T) {
 		go func() { ended <- s.Run(ctx) }()
 		publish(t, dir, 2, nil)
 		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
 		got, _ := answer(t, s, "")
 		require.InDelta(t, 2, got, 0)
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		require.Equal(t, []string{"1", "2", "2"}, hooks)
 		require.True(t, loaded[0].closed.Load())
 		cancel()

@@ -2,6 +2,7 @@ package mlservetest
 
 import (
 	"context"
+	"math"
 	"reflect"
 	"slices"
 	"sync"
@@ -157,9 +158,11 @@ func sameRow(many, one mlserve.Tensor, row int) bool {
 	width := b.Len()
 	for i := range width {
 		x, y := a.Index(row*width+i), b.Index(i)
-		if !x.Equal(y) && (x.Equal(x) || y.Equal(y)) { // NaN equals NaN
+		if nan := isNaN(x) && isNaN(y); !x.Equal(y) && !nan {
 			return false
 		}
 	}
 	return true
 }
+
+func isNaN(v reflect.Value) bool { return v.CanFloat() && math.IsNaN(v.Float()) }
