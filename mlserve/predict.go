@@ -32,6 +32,7 @@ type Response struct {
 	Key        string        // as in the request
 	Output     Batch         // the caller's own
 	Version    string        // the one version that gave Output; "" if degraded
+	Features   string        // Manifest.Features of that version; "" if degraded, or for AddModel
 	Arm        string        // that the request was assigned to; "primary" without a split
 	Propensity float64       // probability of this arm for a key drawn at random
 	Degraded   string        // "" if the version answered; else "rung: reason", reason late, failed, rejected or unready
@@ -118,7 +119,8 @@ func (e *entry) predict(ctx context.Context, r Request) (resp Response, err erro
 		return resp, fail("predict", e.name, "", err)
 	}
 	defer rt.inst.release()
-	resp.Version, resp.Arm, resp.Propensity = rt.inst.version.Version, rt.arm, rt.propensity
+	resp.Version, resp.Features = rt.inst.version.Version, rt.inst.manifest.Features
+	resp.Arm, resp.Propensity = rt.arm, rt.propensity
 	in, err := rt.inst.sig.Conform(r.Input)
 	if err != nil {
 		e.server.tel.duration.Record(ctx, time.Since(start).Seconds(), rt.attrs.invalid...)
@@ -216,7 +218,7 @@ func (e *entry) descend(ctx context.Context, end time.Time, r Request, resp *Res
 			cause = fmt.Errorf("%w; rung %q: %w", cause, ladder[n].Name, err)
 			continue
 		}
-		resp.Output, resp.Version = out, ""
+		resp.Output, resp.Version, resp.Features = out, "", ""
 		resp.Degraded = ladder[n].Name + ": " + reason
 		e.server.tel.degrade(ctx, e.name, ladder[n].Name, reason)
 		return nil
