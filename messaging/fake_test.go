@@ -143,3 +143,5 @@ func never[T any](t *testing.T, c <-chan T, d time.Duration, what string) {
 	case <-time.After(d):
 	}
 }
+
+func subscription(topics ...string) driver.Subscription { return driver.Subscription{Topics: topics} }

@@ -1,0 +1,116 @@
+package messaging_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/memory"
+)
+
+func TestTelemetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spans, metrics := tracetest.NewSpanRecorder(), sdkmetric.NewManualReader()
+		var log bytes.Buffer
+		b := memory.New(&memory.Options{Messaging: messaging.Options{
+			TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)),
+			MeterProvider:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(metrics)),
+			Logger:         slog.New(slog.NewTextHandler(&log, nil)),
+		}})
+		inHandler := make(chan trace.SpanContext, 1)
+		stop := start(t, consumer(t, b, nil, messaging.On("t", func(ctx context.Context, d *messaging.Delivery) error {
+			inHandler <- trace.SpanContextFromContext(ctx)
+			require.NotEmpty(t, d.Headers.Get("traceparent"))
+			return messaging.Permanent(errBroken)
+		})))
+		handled := make(chan trace.SpanContext, 1)
+		clerk, err := b.Consumer("clerk", nil, messaging.On("t.dead", func(ctx context.Context, _ *messaging.Delivery) error {
+			handled <- trace.SpanContextFromContext(ctx)
+			return nil
+		}))
+		require.NoError(t, err)
+		publish(t, b, &messaging.Message{ID: "m", Topic: "t", Key: "k", Time: time.Now().Add(-90 * time.Second)})
+		stopClerk := start(t, clerk)
+		in, dead := <-inHandler, <-handled
+		require.NoError(t, stop())
+		require.NoError(t, stopClerk())
+
+		byName := map[string]sdktrace.ReadOnlySpan{}
+		for _, s := range spans.Ended() {
+			byName[s.Name()] = s
+		}
+		pub, proc, clerks := byName["publish t"], byName["process t"], byName["process t.dead"]
+		require.Len(t, byName, 3)
+		require.Equal(t, trace.SpanKindProducer, pub.SpanKind())
+		require.Equal(t, trace.SpanKindConsumer, proc.SpanKind())
+		require.Equal(t, pub.SpanContext().SpanID(), proc.Parent().SpanID(), "one trace, over the broker")
+		require.Equal(t, proc.SpanContext().SpanID(), in.SpanID(), "the handler is inside")
+		require.Equal(t, codes.Error, proc.Status().Code)
+		require.Contains(t, proc.Attributes(), attribute.String("messaging.message.id", "m"))
+		require.Contains(t, proc.Attributes(), attribute.String("messaging.consumer.group.name", "group"))
+		require.NotEqual(t, pub.SpanContext().TraceID(), dead.TraceID(), "a dead letter is linked, not continued")
+		require.Len(t, clerks.Links(), 1)
+		require.Equal(t, pub.SpanContext().SpanID(), clerks.Links()[0].SpanContext.SpanID())
+
+		var data metricdata.ResourceMetrics
+		require.NoError(t, metrics.Collect(t.Context(), &data))
+		sums, counts := map[string]int64{}, map[string]uint64{}
+		for _, m := range data.ScopeMetrics[0].Metrics {
+			switch x := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				for _, p := range x.DataPoints {
+					name := m.Name
+					if o, ok := p.Attributes.Value("mainstay.outcome"); ok {
+						name += " " + o.AsString()
+					}
+					sums[name] += p.Value
+					_, id := p.Attributes.Value("messaging.message.id")
+					require.False(t, id, "no IDs in metrics")
+				}
+			case metricdata.Histogram[float64]:
+				for _, p := range x.DataPoints {
+					counts[m.Name] += p.Count
+					if topic, _ := p.Attributes.Value("messaging.destination.name"); m.Name == "mainstay.messaging.delivery.age" && topic.AsString() == "t" {
+						require.InDelta(t, 90, p.Sum, 1e-6)
+					}
+				}
+			}
+		}
+		require.Equal(t, map[string]int64{
+			"messaging.client.sent.messages": 1, "messaging.client.consumed.messages": 2,
+			"mainstay.messaging.deliveries dead": 1, "mainstay.messaging.deliveries acked": 1,
+		}, sums)
+		require.Equal(t, map[string]uint64{
+			"messaging.client.operation.duration": 1, "messaging.process.duration": 2, "mainstay.messaging.delivery.age": 2,
+		}, counts)
+		require.Contains(t, log.String(), `level=ERROR msg="messaging: dead letter" topic=t group=group id=m`)
+	})
+}
+
+// A message that has a trace keeps it, and the publishing is linked to it.
+func TestForwardedMessagesKeepTheirTrace(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	o := &messaging.Options{TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))}
+	d := newFaulty()
+	require.NoError(t, d.Declare(t.Context(), subscription("t")))
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	m := &messaging.Message{Topic: "t"}
+	m.Headers.Add("traceparent", parent)
+	require.NoError(t, messaging.NewBroker(d, o).Publisher().Publish(t.Context(), m))
+	require.Equal(t, parent, m.Headers.Get("traceparent"))
+	require.Len(t, spans.Ended(), 1)
+	require.Equal(t, "b7ad6b7169203331", spans.Ended()[0].Links()[0].SpanContext.SpanID().String())
+}
