@@ -38,7 +38,7 @@ func (d *Definition[S]) Mermaid(live *Info) string {
 	}
 	if live != nil {
 		b.WriteString("  classDef done fill:#cfc\n  classDef active fill:#ffc\n  classDef undone fill:#ddd\n" +
-			"  classDef parked fill:#fcc\n  classDef waiting fill:#fff\n")
+			"  classDef failed fill:#fcc\n  classDef parked fill:#fcc\n  classDef waiting fill:#fff\n")
 	}
 	return b.String()
 }
@@ -77,6 +77,7 @@ const (
 	stepActive  progress = "active"
 	stepDone    progress = "done"
 	stepUndone  progress = "undone"
+	stepFailed  progress = "failed" // here the saga turned back
 	stepParked  progress = "parked"
 )
 
@@ -90,6 +91,8 @@ func (p *plan) progress(i int, live *Info) progress {
 		return stepParked
 	case i == at:
 		return stepActive
+	case live.Failed != "" && i == failed:
+		return stepFailed
 	case live.Failed != "" && i > failed:
 		return stepWaiting
 	case live.Failed != "" && !p.steps[i].undo && i < failed:

@@ -267,6 +267,9 @@ func (b *batch) put(r *saga.Record, encoded []byte) error {
 
 // Create implements [saga.Store].
 func (s *Store) Create(ctx context.Context, r saga.Record) error {
+	if r.ID == "" {
+		return errors.New("boltstore: a record needs an ID")
+	}
 	r.Rev = 1
 	encoded, err := encode(&r)
 	if err != nil {
@@ -328,8 +331,8 @@ func (s *Store) Commit(ctx context.Context, changes []saga.Change) ([]error, err
 
 // Claim implements [saga.Store]. It writes only if there is something to claim.
 func (s *Store) Claim(ctx context.Context, owner string, shapes []saga.Shape, limit int) ([]saga.Record, error) {
-	if limit <= 0 {
-		return nil, ctx.Err()
+	if err := ctx.Err(); err != nil || limit <= 0 {
+		return nil, err
 	}
 	select {
 	case s.writer <- struct{}{}:
