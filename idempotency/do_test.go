@@ -263,6 +263,42 @@ func TestDoRenewalRecovers(t *testing.T) {
 	})
 }
 
+// One renewal that hangs does not cost the lease either.
+func TestDoRenewalHangsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore()
+		calls := 0
+		store.onRenew = func(ctx context.Context) error {
+			if calls++; calls == 1 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		_, err := Do(t.Context(), New(store, nil), orderKey, func(ctx context.Context) (int, error) {
+			time.Sleep(time.Minute)
+			return 1, ctx.Err()
+		})
+		require.NoError(t, err)
+	})
+}
+
+// The lease is renewed as long as the work runs, which may be after its caller
+// has gone.
+func TestDoRenewsForAnAbsentCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(NewMemoryStore(10), nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := Do(ctx, g, orderKey, func(context.Context) (int, error) {
+			cancel()
+			time.Sleep(time.Hour)
+			require.Equal(t, InProgress, look(t.Context(), g.Store(), orderKey).State)
+			return 1, nil
+		})
+		require.NoError(t, err)
+	})
+}
+
 // A renewal that hangs does not hold up work that is done.
 func TestDoDoesNotWaitForARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

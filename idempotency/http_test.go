@@ -222,7 +222,12 @@ func TestHandlerStatuses(t *testing.T) {
 }
 
 func TestHandlerHeaders(t *testing.T) {
-	g := New(NewMemoryStore(10), &Options{HTTP: HTTPOptions{Headers: []string{"x-kept", "set-cookie"}}})
+	store := newFakeStore()
+	store.onComplete = func(result []byte) error {
+		require.NotContains(t, string(result), "secret", "a cookie was stored")
+		return nil
+	}
+	g := New(store, &Options{HTTP: HTTPOptions{Headers: []string{"x-kept", "set-cookie"}}})
 	h := g.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "/charges/1")
 		w.Header()["X-Kept"] = []string{"1", "2"}
