@@ -202,8 +202,8 @@ func TestFencesRiseWithoutTheClock(t *testing.T) {
 	require.Equal(t, 2, out.Attempt)
 }
 
-func TestServerErrors(t *testing.T) {
-	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
+func TestServerUnreachable(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1})
 	defer client.Close()
 	_, err := New(client, nil).Begin(t.Context(), claim)
 	require.ErrorContains(t, err, "idempotency: begin charge/order%2017: dial tcp 127.0.0.1:1")
@@ -214,9 +214,12 @@ func TestServerErrors(t *testing.T) {
 		require.NotErrorIs(t, err, known)
 	}
 
-	s := newStore(t) // a key that something else uses
+}
+
+func TestNameUsedBySomethingElse(t *testing.T) {
+	s := newStore(t)
 	require.NoError(t, s.client.Set(t.Context(), s.name(claim.Key), "text", 0).Err())
-	_, err = s.Begin(t.Context(), claim)
+	_, err := s.Begin(t.Context(), claim)
 	require.ErrorContains(t, err, "WRONGTYPE")
 }
 
