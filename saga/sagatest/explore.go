@@ -25,6 +25,9 @@ type Case[S any] struct {
 	// for [Laws] and for failure messages. It must share nothing with the world.
 	// Explore does without it.
 	Snapshot func() any
+	// LateActions makes [Laws] demand that an action which arrives after its
+	// compensation does nothing.
+	LateActions bool
 }
 
 // End is how a saga ended.
@@ -164,17 +167,20 @@ func (r result) after(p point) []point {
 
 // rejectable lists the steps before the pivot and the pivot.
 func rejectable(shape saga.Shape) (map[string]bool, error) {
-	var s struct {
-		Steps []struct{ Name, Kind string }
+	steps, err := readShape(shape)
+	names := map[string]bool{}
+	for _, st := range steps {
+		names[st.Name] = st.Kind != "retriable"
 	}
+	return names, err
+}
+
+func readShape(shape saga.Shape) ([]stepKind, error) {
+	var s struct{ Steps []stepKind }
 	if err := json.Unmarshal([]byte(shape), &s); err != nil {
 		return nil, fmt.Errorf("read the definition's shape: %w", err)
 	}
-	names := map[string]bool{}
-	for _, st := range s.Steps {
-		names[st.Name] = st.Kind != "retriable"
-	}
-	return names, nil
+	return s.Steps, nil
 }
 
 func (e *explorer[S]) run(s schedule) (r result) {
