@@ -180,7 +180,7 @@ func (l *Learner) serve(ctx context.Context, first mlserve.Version) error {
 	if l.monitor, err = drift.NewMonitor(reference, MonitorOptions(l.o.Window, l.o.Clock.Now)); err != nil {
 		return err
 	}
-	observer, err := NewObserver(l.monitor, l.o.Services.Ranking.Columns())
+	observer, err := NewObserver(l.monitor, l.o.Services)
 	if err != nil {
 		return err
 	}

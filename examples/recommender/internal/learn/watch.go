@@ -4,9 +4,11 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mainstay-go/mainstay/drift"
+	"github.com/mainstay-go/mainstay/examples/recommender/internal/rank"
 	"github.com/mainstay-go/mainstay/mlserve"
 )
 
@@ -18,15 +20,25 @@ func MonitorOptions(rows int, now func() time.Time) *drift.MonitorOptions {
 	}
 }
 
-// Observer shows a monitor what the model is asked. The candidates of a visit
-// share the visitor's columns and are not independent, so it shows one of
-// them, drawn by chance.
-type Observer struct{ columns []*drift.Numeric }
+// itemEach is how many visits come to one whose candidate is shown. All visits
+// of a moment choose from the same 48 candidates, so that more rows would
+// repeat what is known and pass for evidence.
+const itemEach = 25
 
-// NewObserver takes the handles of the columns, once.
-func NewObserver(m *drift.Monitor, columns []string) (*Observer, error) {
-	o := &Observer{}
-	for _, name := range columns {
+// Observer shows a monitor what the model is asked, as rows that are nearly
+// independent: of each visit the visitor's columns, once and not for every
+// candidate, and of one visit in 25 the columns of one candidate, drawn by
+// chance.
+type Observer struct {
+	columns []*drift.Numeric
+	visitor int // how many of the columns are the visitor's
+	visits  atomic.Uint64
+}
+
+// NewObserver takes the handles of the ranking service's columns, once.
+func NewObserver(m *drift.Monitor, s *rank.Services) (*Observer, error) {
+	o := &Observer{visitor: len(s.Visitors.Columns())}
+	for _, name := range s.Ranking.Columns() {
 		handle, err := m.Numeric(name)
 		if err != nil {
 			return nil, err
@@ -36,8 +48,11 @@ func NewObserver(m *drift.Monitor, columns []string) (*Observer, error) {
 	return o, nil
 }
 
-// Row shows one row.
+// Row shows one candidate's row of a visit.
 func (o *Observer) Row(row []float32) {
+	if o.visits.Add(1)%itemEach != 0 {
+		row = row[:o.visitor]
+	}
 	for i, x := range row {
 		o.columns[i].Observe(float64(x))
 	}

@@ -17,13 +17,13 @@ const (
 )
 
 // Dataset is a log of purchases made ready to learn from: the features as of
-// every moment in it, and the candidates at its end.
+// every moment in it, and the candidates there were.
 type Dataset struct {
 	services *Services
 	shop     shop.Shop
 	log      []shop.Purchase
 	store    *featurestore.Store
-	pool     []string
+	pools    *pools
 }
 
 // NewDataset replays a log, oldest first, through the same definitions that
@@ -39,7 +39,7 @@ func NewDataset(ctx context.Context, s *Services, sh shop.Shop, log []shop.Purch
 	if err := Fill(ctx, store, sh, log); err != nil {
 		return nil, fmt.Errorf("replaying %d purchases: %w", len(log), err)
 	}
-	return &Dataset{services: s, shop: sh, log: log, store: store, pool: PoolOf(sh.Items(), log)}, nil
+	return &Dataset{services: s, shop: sh, log: log, store: store, pools: poolsOf(sh.Items(), log)}, nil
 }
 
 // Table is a training set.
@@ -56,13 +56,9 @@ type Table struct {
 // bought, and for each some candidates that were not. Where there are more
 // than 5,000 purchases the latest count.
 func (d *Dataset) Table(ctx context.Context, from, to int, seed uint64) (*Table, error) {
-	inPool := map[string]bool{}
-	for _, id := range d.pool {
-		inPool[id] = true
-	}
 	var bought []shop.Purchase
 	for _, p := range slices.Backward(d.log) {
-		if p.Seq >= from && p.Seq < to && inPool[p.Item] && len(bought) < maxPositives {
+		if p.Seq >= from && p.Seq < to && len(bought) < maxPositives && slices.Contains(d.pools.at(p.Time), p.Item) {
 			bought = append(bought, p)
 		}
 	}
@@ -74,12 +70,13 @@ func (d *Dataset) Table(ctx context.Context, from, to int, seed uint64) (*Table,
 	t := &Table{Columns: d.services.Ranking.Columns()}
 	labels := func(yield func(featurestore.Label[Candidate], error) bool) {
 		for _, p := range bought {
+			pool := d.pools.at(p.Time)
 			// One more than is learnt from, drawn regardless of what was bought: the
 			// row for the drift reference.
 			for i := range negatives + 2 {
 				item, target := p.Item, 1.0
 				if i > 0 {
-					item, target = d.pool[rng.IntN(len(d.pool))], 0
+					item, target = pool[rng.IntN(len(pool))], 0
 				}
 				if i <= negatives && i > 0 && item == p.Item {
 					continue

@@ -42,29 +42,28 @@ func (d *Dataset) HitRates(ctx context.Context, from, to, limit int, models map[
 		}
 		later = some
 	}
-	// The candidates are those that were known when judging began.
-	cut, _ := slices.BinarySearchFunc(d.log, from, func(p shop.Purchase, seq int) int { return p.Seq - seq })
-	pool := PoolOf(d.shop.Items(), d.log[:max(cut, 1)])
-	j := judging{pool: pool, models: models, hits: map[string]int{}}
+	j := judging{models: models, hits: map[string]int{}}
 	labels := func(yield func(featurestore.Label[Candidate], error) bool) {
 		for _, p := range later {
-			for _, item := range pool {
+			for _, item := range d.pools.at(p.Time) {
 				if !yield(featurestore.Label[Candidate]{Request: candidate(p.Visit(), item), Time: p.Time}, nil) {
 					return
 				}
 			}
 		}
 	}
-	n := 0
+	judged, rows := 0, 0
 	for example, err := range d.services.Ranking.Join(ctx, d.store, labels, &featurestore.JoinOptions{Strict: true}) {
 		if err != nil {
 			return HitRates{}, err
 		}
 		j.rows = append(j.rows, example.Values...)
-		if n++; n%len(pool) == 0 {
-			if err := j.judge(later[n/len(pool)-1].Item); err != nil {
+		pool := d.pools.at(later[judged].Time)
+		if rows++; rows == len(pool) {
+			if err := j.judge(pool, later[judged].Item); err != nil {
 				return HitRates{}, err
 			}
+			judged, rows = judged+1, 0
 		}
 	}
 	rates := HitRates{Purchases: len(later), Popularity: j.rate("", len(later)), Models: map[string]float64{}}
@@ -75,41 +74,40 @@ func (d *Dataset) HitRates(ctx context.Context, from, to, limit int, models map[
 }
 
 type judging struct {
-	pool   []string
 	models map[string]Scorer
 	hits   map[string]int // by version; "" is popularity
 	rows   []float64      // of one visit
 	input  []float32
 }
 
-func (j *judging) judge(bought string) error {
+func (j *judging) judge(pool []string, bought string) error {
 	j.input = j.input[:0]
 	for _, x := range j.rows {
 		j.input = append(j.input, float32(x))
 	}
-	width := len(j.rows) / len(j.pool)
-	j.count("", j.column(width, width-1), bought) // the week's orders are the last column
-	scores := make([]float64, len(j.pool))
+	width := len(j.rows) / len(pool)
+	j.count("", pool, j.column(width, width-1), bought) // the week's orders are the last column
+	scores := make([]float64, len(pool))
 	for version, m := range j.models {
 		if err := m.Score(scores, j.input); err != nil {
 			return fmt.Errorf("version %s: %w", version, err)
 		}
-		j.count(version, scores, bought)
+		j.count(version, pool, scores, bought)
 	}
 	j.rows = j.rows[:0]
 	return nil
 }
 
 func (j *judging) column(width, c int) []float64 {
-	out := make([]float64, len(j.pool))
+	out := make([]float64, len(j.rows)/width)
 	for i := range out {
 		out[i] = j.rows[i*width+c]
 	}
 	return out
 }
 
-func (j *judging) count(version string, scores []float64, bought string) {
-	if slices.Contains(Best(j.pool, scores, Top), bought) {
+func (j *judging) count(version string, pool []string, scores []float64, bought string) {
+	if slices.Contains(Best(pool, scores, Top), bought) {
 		j.hits[version]++
 	}
 }

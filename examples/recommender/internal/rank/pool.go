@@ -2,6 +2,7 @@ package rank
 
 import (
 	"sort"
+	"time"
 
 	"github.com/mainstay-go/mainstay/examples/recommender/internal/shop"
 )
@@ -53,22 +54,46 @@ func Pool(items []shop.Item, sold []float64) []string {
 	return pool
 }
 
-// PoolOf chooses the candidates from a log of purchases: those of its last week.
-func PoolOf(items []shop.Item, log []shop.Purchase) []string {
-	counts := map[string]float64{}
-	if n := len(log); n > 0 {
-		from := log[n-1].Time.Add(-week)
-		for _, p := range log {
-			if p.Time.After(from) {
-				counts[p.Item]++
-			}
-		}
+// pools are the candidates as they changed over a log: those of each tile of
+// six hours, chosen by the sales of the week before it.
+type pools struct {
+	tile  time.Duration
+	first int64
+	of    [][]string
+}
+
+// poolsOf chooses candidates all along a log, oldest first, as the item service
+// does while it serves.
+func poolsOf(items []shop.Item, log []shop.Purchase) *pools {
+	p := &pools{tile: windowOptions.Hop}
+	index := make(map[string]int, len(items))
+	for i, item := range items {
+		index[item.ID] = i
 	}
+	p.first = p.number(log[0].Time)
+	last := p.number(log[len(log)-1].Time)
 	sold := make([]float64, len(items))
-	for i := range items {
-		sold[i] = counts[items[i].ID]
+	from, to := 0, 0
+	for n := p.first; n <= last; n++ {
+		begin := time.Unix(0, n*int64(p.tile))
+		for to < len(log) && log[to].Time.Before(begin) {
+			sold[index[log[to].Item]]++
+			to++
+		}
+		for from < to && log[from].Time.Before(begin.Add(-week)) {
+			sold[index[log[from].Item]]--
+			from++
+		}
+		p.of = append(p.of, Pool(items, sold))
 	}
-	return Pool(items, sold)
+	return p
+}
+
+func (p *pools) number(t time.Time) int64 { return t.UnixNano() / int64(p.tile) }
+
+// at returns the candidates at a time within the log.
+func (p *pools) at(t time.Time) []string {
+	return p.of[min(max(p.number(t)-p.first, 0), int64(len(p.of)-1))]
 }
 
 // Best returns the ids with the highest scores, best first; equal scores keep
