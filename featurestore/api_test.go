@@ -45,7 +45,7 @@ func newStore(c *clock) *featurestore.Store {
 func TestDefinitionErrors(t *testing.T) {
 	type untagged struct{ ID string }
 	type hidden struct {
-		id string `feature:"id"` //nolint:unused // its tag is what is tested
+		id string `feature:"id"`
 	}
 	type twice struct {
 		A int64 `feature:"a"`
@@ -216,7 +216,9 @@ func TestChangedLayoutIsRefused(t *testing.T) {
 
 	one, two := spendingWindows(nil), spendingWindows(&featurestore.WindowOptions{Hop: time.Hour})
 	require.NoError(t, one.Ingest(s)(ctx, sale{ID: "1", Customer: "a", At: start}, nil))
-	require.ErrorIs(t, two.Ingest(s)(ctx, sale{ID: "2", Customer: "a", At: start}, nil), featurestore.ErrFingerprint)
+	err = two.Ingest(s)(ctx, sale{ID: "2", Customer: "a", At: start}, nil)
+	require.ErrorIs(t, err, featurestore.ErrFingerprint)
+	require.EqualError(t, err, "featurestore: spending key a: row written under another definition")
 	_, err = two.Get(ctx, s, shopper{"a"})
 	require.ErrorIs(t, err, featurestore.ErrFingerprint)
 }
@@ -329,6 +331,7 @@ func TestBackfill(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, featurestore.Hit, ex.Status[0])
 	}
+	require.ErrorContains(t, w.Backfill(ctx, filled, values([]sale{{ID: "x", At: c.now().Add(time.Hour)}})), "further in the future")
 	broken := errors.New("line 7")
 	err = w.Backfill(ctx, filled, func(yield func(sale, error) bool) { yield(sale{}, broken) })
 	require.ErrorIs(t, err, broken)
@@ -522,4 +525,41 @@ func (f *flaky) Swap(ctx context.Context, recs []featurestore.Record) ([]bool, e
 func permanent(err error) bool {
 	p, _ := concurrency.Advice(err)
 	return p
+}
+
+// Consumers that all deliver all events, and readers beside them: each event
+// counts once.
+func TestConcurrentIngest(t *testing.T) {
+	ctx, c := t.Context(), &clock{t: start.Add(time.Minute)}
+	s := newStore(c)
+	w := spendingWindows(nil)
+	svc, err := featurestore.NewService[candidate]("s", w)
+	require.NoError(t, err)
+	const consumers, events = 4, 300
+	var wg sync.WaitGroup
+	errs := make(chan error, 2*consumers*events)
+	for range consumers {
+		wg.Go(func() {
+			for i := range events {
+				errs <- w.Ingest(s)(ctx, sale{ID: fmt.Sprint(i), Customer: "a", At: start.Add(time.Duration(i)), Amount: 1}, nil)
+			}
+		})
+		wg.Go(func() {
+			for range events {
+				v, err := svc.Vectors(ctx, s, candidate{Customer: "a"})
+				if err == nil && v.Values[0][0] != v.Values[0][1] {
+					err = fmt.Errorf("a torn row: %v", v.Values[0])
+				}
+				errs <- err
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		require.NoError(t, err)
+	}
+	row, err := w.Get(ctx, s, shopper{"a"})
+	require.NoError(t, err)
+	require.Equal(t, int64(events), row.Features.Orders)
 }

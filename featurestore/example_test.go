@@ -151,8 +151,8 @@ func ExampleService_Join() {
 		}
 	}
 	labels := func(yield func(featurestore.Label[Request], error) bool) {
-		for _, minutes := range []time.Duration{-1, 30, 90, 150} {
-			if !yield(featurestore.Label[Request]{Request: Request{UserID: "u1"}, Time: noon.Add(minutes * time.Minute)}, nil) {
+		for _, minutes := range []int{-1, 30, 90, 150} {
+			if !yield(featurestore.Label[Request]{Request: Request{UserID: "u1"}, Time: noon.Add(time.Duration(minutes) * time.Minute)}, nil) {
 				return
 			}
 		}

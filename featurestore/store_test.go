@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -148,7 +149,11 @@ func shop(rng *rand.Rand, n int, span time.Duration) (sales []sale, labels []fea
 }
 
 func TestParity(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(3)
+	if os.Getenv("MAINSTAY_SOAK") != "" {
+		seeds = 60
+	}
+	for seed := range seeds {
 		for _, o := range []*featurestore.WindowOptions{
 			nil,
 			{Lateness: 20 * time.Minute},

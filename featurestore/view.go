@@ -38,9 +38,10 @@ type definition struct {
 	transform *transformPlan
 }
 
+// fail says where err happened, once.
 func (d *definition) fail(key string, err error) error {
-	if err == nil {
-		return nil
+	if _, placed := errors.AsType[*Error](err); placed || err == nil {
+		return err
 	}
 	return &Error{Definition: d.name, Key: key, Err: err}
 }

@@ -98,11 +98,13 @@ const backfillBatch = 1024
 // allowed lateness; what is later than that changes nothing online, but is kept
 // offline. Running it again adds nothing twice within the lateness; run it into
 // an empty online store to begin anew. It stops at the first error, of the
-// sequence or its own; what came before is added.
+// sequence or its own, or an event too far in the future; what came before is
+// added.
 func (w *Windows[K, E, F]) Backfill(ctx context.Context, s *Store, events iter.Seq2[E, error]) error {
 	if w.def.err != nil {
 		return w.def.err
 	}
+	now := s.clock()
 	batch := make([]arrival, 0, backfillBatch)
 	flush := func() error {
 		err := w.def.admit(ctx, s, batch)
@@ -114,6 +116,9 @@ func (w *Windows[K, E, F]) Backfill(ctx context.Context, s *Store, events iter.S
 			return errors.Join(w.def.fail("", err), flush())
 		}
 		a, err := w.arrival(event, w.events.at(event), s)
+		if err == nil && s.tooFarAhead(a.rec.Event, now) {
+			err = w.def.fail(a.rec.Key, errFuture)
+		}
 		if err != nil {
 			return errors.Join(err, flush())
 		}
@@ -195,7 +200,7 @@ func (d *definition) admit(ctx context.Context, s *Store, arrivals []arrival) er
 		for i := range stored {
 			applied, err := d.addTo(&stored[i], s, arrivals, byKey[refs[i].Key])
 			if err != nil {
-				return fmt.Errorf("key %s: %w", refs[i].Key, err)
+				return d.fail(refs[i].Key, err)
 			}
 			if applied {
 				changed = append(changed, stored[i])
@@ -211,7 +216,7 @@ func (d *definition) admit(ctx context.Context, s *Store, arrivals []arrival) er
 			return nil
 		}
 	}
-	return fmt.Errorf("key %s: %d attempts met other writers; deliver by key", refs[0].Key, maxSwaps)
+	return d.fail(refs[0].Key, fmt.Errorf("%d attempts met other writers; deliver by key", maxSwaps))
 }
 
 // swap returns the refs that another writer has changed meanwhile.

@@ -312,7 +312,7 @@ func onlineConcurrent(t *testing.T, c onlineCase) {
 		}
 		total += applied[w]
 	}
-	last := record("k", base.Add(versions-1), base, 0, fmt.Sprint(versions-1))
+	last := record("k", base.Add(versions-1), base, 0, strconv.Itoa(versions-1))
 	got := c.read(last.Ref)[0]
 	c.same(got, last)
 	if got.Rev != int64(total) || total > versions {
