@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ import (
 	"github.com/mainstay-go/mainstay/idempotency"
 	inboxredis "github.com/mainstay-go/mainstay/idempotency/redisstore"
 	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/kafka"
 	"github.com/mainstay-go/mainstay/messaging/memory"
 )
 
@@ -57,11 +59,12 @@ type app struct {
 	broker   *messaging.Broker
 	topic    messaging.Topic[shop.Purchase]
 	closers  []func(context.Context) error
+	out      io.Writer // of the report
 }
 
 // start builds what the configuration asks for and runs it.
-func start(ctx context.Context, c config) (ok bool, err error) {
-	a := &app{config: c, clock: new(rank.Clock), topic: wire.Topic(c.run)}
+func start(ctx context.Context, c config, out io.Writer) (ok bool, err error) {
+	a := &app{config: c, out: out, clock: new(rank.Clock), topic: wire.Topic(c.run)}
 	defer func() { err = errors.Join(err, a.close(context.WithoutCancel(ctx))) }()
 	if err := a.open(ctx); err != nil {
 		return false, setup(err)
@@ -223,7 +226,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	dial, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	broker, err := openKafka(dial, strings.Split(addrs, ","), o)
+	broker, err := kafka.Open(dial, strings.Split(addrs, ","), &kafka.Options{Messaging: o})
 	if err != nil {
 		return fmt.Errorf("-broker kafka: %w", err)
 	}

@@ -280,9 +280,9 @@ func (a *app) hits(ctx context.Context, m learn.Report) *rank.HitRates {
 
 func (a *app) print(s *report.Summary) error {
 	if !a.json {
-		return s.WriteText(os.Stdout)
+		return s.WriteText(a.out)
 	}
-	out := json.NewEncoder(os.Stdout)
+	out := json.NewEncoder(a.out)
 	out.SetIndent("", "  ")
 	return out.Encode(s)
 }

@@ -14,34 +14,35 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 )
 
 func main() {
-	os.Exit(run(os.Args[1:]))
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(args []string) int {
-	c, err := parse(args, os.Stderr)
+func run(args []string, out, problems io.Writer) int {
+	c, err := parse(args, problems)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.Is(err, errUsage):
 		return 2
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "recommender:", err)
+		fmt.Fprintln(problems, "recommender:", err)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ok, err := start(ctx, c)
+	ok, err := start(ctx, c, out)
 	switch {
 	case err != nil && ctx.Err() != nil && c.role != "all":
 		return 0 // a role that was told to stop
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "recommender:", err)
+		fmt.Fprintln(problems, "recommender:", err)
 		if _, ok := errors.AsType[*setupError](err); ok {
 			return 2
 		}

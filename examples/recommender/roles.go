@@ -61,10 +61,14 @@ func (a *app) ingest(ctx context.Context) ([]service, error) {
 
 // model serves, learns and rolls out.
 func (a *app) model(ctx context.Context) ([]service, error) {
+	// Short runs look at fewer rows, so that a rollout fits into them; the judge's
+	// 200 keys stay.
 	stage := max(a.duration/30, 500*time.Millisecond)
+	share := min(1, max(0.4, a.duration.Seconds()/45))
+	rows := func(n int) int { return int(share * float64(n)) }
 	learner, err := learn.Open(ctx, learn.Options{
 		State: a.state, Services: a.services, Shop: a.shop, Clock: a.clock, Seed: a.seed, Meters: a.meters,
-		Window: 750, Train: 800, Evaluate: 300, MinKeys: 200, CrashAt: a.crashAt,
+		Window: rows(750), Train: rows(800), Evaluate: rows(300), MinKeys: 200, CrashAt: a.crashAt,
 		Shadow: stage, Canary: []rollout.Stage{{Share: 0.1, For: 2 * stage}, {Share: 0.5, For: 2 * stage}},
 	})
 	if err != nil {
