@@ -6,15 +6,15 @@
 //	train     Plan.Train makes a candidate          undo: Plan.Forget
 //	evaluate  Plan.Evaluate may reject it           changes nothing
 //	register  publishes it, alias "challenger"      undo: the alias is taken away
-//	shadow    it answers copies, nobody sees them   undo: traffic as before
-//	canary-1  it answers a share of the keys        undo: traffic as before
-//	canary-…  a larger share                        undo: traffic as before
+//	shadow    it answers copies, nobody sees them   undo: all traffic to the champion
+//	canary-1  it answers a share of the keys        undo: all traffic to the champion
+//	canary-…  a larger share                        undo: all traffic to the champion
 //	promote   the alias "champion" moves            the pivot
 //	serve     all traffic to the new version        repeated until it succeeds
 //	retire    the alias "challenger" is taken away  repeated until it succeeds
 //
-// The shadow step is left out if Plan.Shadow.For is zero. Traffic as before means
-// no split: everything goes to the primary, which is the champion.
+// The shadow step is left out if Plan.Shadow.For is zero. Outside its stages a
+// rollout leaves no split: everything goes to the primary, which is the champion.
 //
 // # What holds after kill -9
 //

@@ -131,7 +131,9 @@ func known(_ context.Context, snapshot func() any, step string, drive func(inter
 	err := drive(func(ctx context.Context, c saga.Call, next func(context.Context) error) error {
 		switch {
 		case c.Op == saga.Action && c.Step == step:
-			before, done = snapshot(), true
+			if !done {
+				before, done = snapshot(), true
+			}
 			return next(ctx)
 		case c.Op == saga.Action && done:
 			return saga.Reject(errGaveUp)
