@@ -1,0 +1,187 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// broker is a connection to a cluster.
+type broker struct {
+	addrs                []string
+	base                 *sarama.Config
+	partitions, replicas int
+	maxBytes             int
+	control              sarama.Client
+
+	making chan struct{} // holds one: who makes a producer
+	wg     sync.WaitGroup
+
+	mu        sync.Mutex
+	closed    bool
+	producer  *producer
+	known     map[string]bool // topics that exist
+	receivers map[*receiver]struct{}
+}
+
+func open(ctx context.Context, addrs []string, o *Options) (*broker, error) {
+	b := &broker{
+		addrs: addrs, base: o.Sarama, partitions: o.Partitions, replicas: o.Replicas,
+		maxBytes: max(o.Sarama.Producer.MaxMessageBytes-overhead, 1),
+		making:   make(chan struct{}, 1), known: make(map[string]bool), receivers: make(map[*receiver]struct{}),
+	}
+	client, err := b.connect(ctx, controlConfig(b.base))
+	if err != nil {
+		return nil, err
+	}
+	b.control = client
+	if _, err := b.currentProducer(ctx); err != nil {
+		_ = client.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// connect makes a client, if somebody answers.
+func (b *broker) connect(ctx context.Context, c *sarama.Config) (sarama.Client, error) {
+	return await(ctx, b, func() (sarama.Client, error) {
+		if err := b.ping(ctx, c); err != nil {
+			return nil, err
+		}
+		return sarama.NewClient(b.addrs, c) // without metadata of everything, it connects later
+	}, func(c sarama.Client) { _ = c.Close() })
+}
+
+// ping asks one address after the other until one answers.
+func (b *broker) ping(ctx context.Context, c *sarama.Config) error {
+	var errs []error
+	for _, addr := range b.addrs {
+		try := *c
+		if deadline, ok := ctx.Deadline(); ok {
+			left := max(time.Until(deadline), time.Millisecond)
+			try.Net.DialTimeout, try.Net.ReadTimeout = min(try.Net.DialTimeout, left), min(try.Net.ReadTimeout, left)
+		}
+		at := sarama.NewBroker(addr)
+		err := at.Open(&try)
+		if err == nil {
+			_, err = at.ApiVersions(&sarama.ApiVersionsRequest{})
+			_ = at.Close()
+		}
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	}
+	return fmt.Errorf("no broker answers: %w", errors.Join(errs...))
+}
+
+// await runs f, which does not know about contexts and ends by the timeouts of
+// its client, and waits no longer than ctx. A result that comes too late goes
+// to drop.
+func await[T any](ctx context.Context, b *broker, f func() (T, error), drop func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	if err := context.Cause(ctx); err != nil {
+		return none, err
+	}
+	done := make(chan result, 1)
+	b.wg.Go(func() {
+		value, err := f()
+		done <- result{value, err}
+	})
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		b.wg.Go(func() {
+			if r := <-done; r.err == nil {
+				drop(r.value)
+			}
+		})
+		return none, fmt.Errorf("no answer in time: %w", context.Cause(ctx))
+	}
+}
+
+// call is await for what has no result.
+func (b *broker) call(ctx context.Context, f func() error) error {
+	_, err := await(ctx, b, func() (struct{}, error) { return struct{}{}, f() }, func(struct{}) {})
+	return err
+}
+
+// Capabilities implements driver.Broker.
+func (b *broker) Capabilities() driver.Capabilities {
+	return driver.Capabilities{Name: "kafka", Durable: true, KeyOrder: true, MaxBytes: b.maxBytes}
+}
+
+// Health implements driver.Broker. Any broker of the cluster will do.
+func (b *broker) Health(ctx context.Context) error {
+	if b.isClosed() {
+		return driver.ErrClosed
+	}
+	return b.call(ctx, func() error {
+		for _, at := range b.control.Brokers() {
+			_ = at.Open(b.control.Config()) // it may be open
+			if _, err := at.ApiVersions(&sarama.ApiVersionsRequest{}); err == nil {
+				return nil
+			}
+			_ = at.Close()
+		}
+		return b.ping(ctx, b.control.Config())
+	})
+}
+
+func (b *broker) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
+// Close implements driver.Broker.
+func (b *broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	p := b.producer
+	var open []*receiver
+	for r := range b.receivers {
+		open = append(open, r)
+	}
+	b.mu.Unlock()
+	var (
+		wg   sync.WaitGroup
+		errs = make([]error, len(open))
+	)
+	for i, r := range open {
+		wg.Go(func() { errs[i] = r.Close(ctx) })
+	}
+	wg.Wait()
+	if p != nil {
+		errs = append(errs, p.close(ctx))
+	}
+	if err := b.control.Close(); err != nil && !errors.Is(err, sarama.ErrClosedClient) {
+		errs = append(errs, err)
+	}
+	done := make(chan struct{})
+	go func() { // ends with the last call, by the timeouts of its client
+		b.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		errs = append(errs, context.Cause(ctx))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,196 @@
+package kafka
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/frontier"
+)
+
+const (
+	// maxQueue records of a partition wait here before its fetching pauses;
+	// what has been fetched by then still comes, one response at most.
+	maxQueue = 512
+	// maxGap bounds the records of a partition beyond the first that is not
+	// settled: what a restart delivers again.
+	maxGap = 16384
+)
+
+// claim is one partition while it belongs to a receiver, whose lock guards it.
+type claim struct {
+	receiver  *receiver
+	session   sarama.ConsumerGroupSession
+	topic     string
+	partition int32
+	lane      string
+	lost      chan struct{}
+
+	done       *frontier.Tracker
+	next       int64 // offsets below have been queued
+	committed  int64
+	queue      []*ticket // by offset
+	out        int       // handed out and not settled
+	paused     bool
+	revoked    bool // nothing is handed out or settled any more
+	committing bool
+	ended      bool          // the client has been told to let go: no commits
+	idle       chan struct{} // closed when it is revoked, nothing is out and no commit under way
+	quiet      bool          // idle is closed
+}
+
+// ticket is one record on its way through the receiver.
+type ticket struct {
+	claim  *claim
+	record *sarama.ConsumerMessage
+	out    bool // with the front
+	over   bool // settled
+}
+
+// handler receives the client's callbacks.
+type handler struct{ r *receiver }
+
+// Setup implements sarama.ConsumerGroupHandler.
+func (h handler) Setup(sarama.ConsumerGroupSession) error {
+	h.r.mu.Lock()
+	defer h.r.mu.Unlock()
+	h.r.joined = true
+	return nil
+}
+
+// Cleanup implements sarama.ConsumerGroupHandler.
+func (handler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
+
+// ConsumeClaim implements sarama.ConsumerGroupHandler. It never stops reading,
+// since the end of the channel is how the client tells of a revocation; it
+// pauses fetching instead. The client waits for its return before it lets the
+// partition go.
+func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.ConsumerGroupClaim) error {
+	r := h.r
+	c := &claim{
+		receiver: r, session: session, topic: pc.Topic(), partition: pc.Partition(),
+		lane: pc.Topic() + "/" + strconv.Itoa(int(pc.Partition())), lost: make(chan struct{}), idle: make(chan struct{}),
+		done: frontier.New(pc.InitialOffset(), 0), next: pc.InitialOffset(), committed: pc.InitialOffset(),
+	}
+	r.mu.Lock()
+	r.claims = append(r.claims, c)
+	r.mu.Unlock()
+	for m := range pc.Messages() {
+		c.add(m)
+	}
+	c.revoke()
+	deadline := time.NewTimer(r.drain)
+	defer deadline.Stop()
+	select {
+	case <-c.idle:
+	case <-deadline.C:
+	case <-r.gone:
+	}
+	r.mu.Lock()
+	c.ended = true
+	r.mu.Unlock()
+	return nil
+}
+
+func (c *claim) add(m *sarama.ConsumerMessage) {
+	r := c.receiver
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.Offset < c.next {
+		return
+	}
+	c.next = m.Offset + 1
+	c.done.Begin(m.Offset, time.Now())
+	c.queue = append(c.queue, &ticket{claim: c, record: m})
+	c.flow()
+	r.wake()
+}
+
+// flow pauses and resumes fetching. It is called under the receiver's lock
+// whenever the queue or the gap has changed.
+func (c *claim) flow() {
+	full := len(c.queue) >= maxQueue || c.done.Gap() >= maxGap
+	room := len(c.queue) < maxQueue/2 && c.done.Gap() < maxGap*3/4
+	which := map[string][]int32{c.topic: {c.partition}}
+	switch {
+	case full && !c.paused:
+		c.paused = true
+		c.receiver.group.Pause(which)
+	case room && c.paused:
+		c.paused = false
+		c.receiver.group.Resume(which)
+	}
+}
+
+func (c *claim) take(ds []driver.Delivery, limit int) []driver.Delivery {
+	n := min(limit-len(ds), len(c.queue))
+	for _, t := range c.queue[:n] {
+		t.out = true
+		ds = append(ds, driver.Delivery{
+			Message: decode(t.record), Position: position(t.record, '/'), Lane: c.lane, Lost: c.lost, Native: t.record, Handle: t,
+		})
+	}
+	c.out += n
+	clear(c.queue[:n])
+	c.queue = c.queue[n:]
+	c.flow()
+	return ds
+}
+
+func (c *claim) ack(t *ticket) {
+	if !t.out || t.over {
+		return
+	}
+	t.over = true
+	c.out--
+	c.done.Done(t.record.Offset)
+	c.flow()
+}
+
+// requeue puts the record back in its place. The next delivery has a ticket of
+// its own, so that settling this one again does nothing.
+func (c *claim) requeue(t *ticket) {
+	if !t.out || t.over {
+		return
+	}
+	t.over = true
+	c.out--
+	again := &ticket{claim: c, record: t.record}
+	i, _ := slices.BinarySearchFunc(c.queue, again, func(a, b *ticket) int { return cmp.Compare(a.record.Offset, b.record.Offset) })
+	c.queue = slices.Insert(c.queue, i, again)
+	c.flow()
+	c.receiver.wake()
+}
+
+// giveBack notes that nobody works on a lost record any more.
+func (c *claim) giveBack(t *ticket) {
+	if t.out && !t.over {
+		t.over = true
+		c.out--
+		c.rest()
+	}
+}
+
+// revoke ends handing out and settling.
+func (c *claim) revoke() {
+	r := c.receiver
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.revoked = true
+	close(c.lost)
+	c.queue = nil
+	r.claims = slices.DeleteFunc(r.claims, func(x *claim) bool { return x == c })
+	c.rest()
+}
+
+// rest tells ConsumeClaim when there is nothing left to wait for.
+func (c *claim) rest() {
+	if c.revoked && c.out == 0 && !c.committing && !c.quiet {
+		c.quiet = true
+		close(c.idle)
+	}
+}

@@ -1,0 +1,144 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// commit tells the group's coordinator the frontiers of dirty, and returns an
+// error of ErrRevoked for each that belongs to somebody else now. The client's
+// own way reports failures elsewhere and later.
+func (r *receiver) commit(ctx context.Context, dirty []*claim) (refused []error, _ error) {
+	select {
+	case r.commits <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	r.hold(dirty, true)
+	return await(ctx, r.broker, func() ([]error, error) {
+		defer func() {
+			r.hold(dirty, false)
+			<-r.commits
+		}()
+		return r.commitAll(ctx, dirty)
+	}, func([]error) {})
+}
+
+// hold keeps revoked claims from ending in the middle of a commit.
+func (r *receiver) hold(claims []*claim, committing bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range claims {
+		c.committing = committing
+		c.rest()
+	}
+}
+
+// commitAll tries again while the group is between two generations.
+func (r *receiver) commitAll(ctx context.Context, dirty []*claim) (refused []error, _ error) {
+	var looked bool
+	for {
+		session, request, sent := r.request(dirty)
+		if len(sent) == 0 {
+			for _, c := range dirty {
+				if r.over(c) {
+					refused = append(refused, fmt.Errorf("%w: the position of %s is not committed", driver.ErrRevoked, c.lane))
+				}
+			}
+			return refused, nil
+		}
+		err := r.send(request, sent)
+		switch {
+		case err == nil:
+			continue // until nothing is left to commit
+		case errors.Is(err, sarama.ErrIllegalGeneration), errors.Is(err, sarama.ErrUnknownMemberId), errors.Is(err, sarama.ErrRebalanceInProgress):
+			if session.Context().Err() != nil { // its claims are being lost
+				r.abandon(sent)
+				continue
+			}
+		case !looked:
+			looked = true
+			if err := r.broker.control.RefreshCoordinator(r.sub.Group); err != nil {
+				return nil, fmt.Errorf("committing positions of group %q: %w", r.sub.Group, err)
+			}
+			continue
+		default:
+			return nil, fmt.Errorf("committing positions of group %q: %w", r.sub.Group, err)
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// request is made of the claims of one session.
+func (r *receiver) request(dirty []*claim) (session sarama.ConsumerGroupSession, q *sarama.OffsetCommitRequest, sent map[*claim]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sent = make(map[*claim]int64)
+	for _, c := range dirty {
+		if c.ended || c.done.Frontier() <= c.committed || session != nil && c.session != session {
+			continue
+		}
+		if session == nil {
+			session = c.session
+			q = &sarama.OffsetCommitRequest{
+				Version: 7, ConsumerGroup: r.sub.Group, ConsumerID: session.MemberID(), ConsumerGroupGeneration: session.GenerationID(),
+			}
+			if id := r.client.Config().Consumer.Group.InstanceId; id != "" {
+				q.GroupInstanceId = &id
+			}
+		}
+		sent[c] = c.done.Frontier()
+		q.AddBlockWithLeaderEpoch(c.topic, c.partition, sent[c], -1, 0, "")
+	}
+	return session, q, sent
+}
+
+// send returns the first error of all partitions.
+func (r *receiver) send(q *sarama.OffsetCommitRequest, sent map[*claim]int64) error {
+	coordinator, err := r.broker.control.Coordinator(r.sub.Group)
+	if err != nil {
+		return err
+	}
+	answer, err := coordinator.CommitOffset(q)
+	if err != nil {
+		_ = coordinator.Close()
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c, offset := range sent {
+		switch kind, ok := answer.Errors[c.topic][c.partition]; {
+		case !ok:
+			err = sarama.ErrIncompleteResponse
+		case kind == sarama.ErrNoError:
+			c.committed = max(c.committed, offset)
+		default:
+			err = kind
+		}
+	}
+	return err
+}
+
+// over reports whether c ended with a frontier that nobody knows of.
+func (r *receiver) over(c *claim) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.ended && c.done.Frontier() > c.committed
+}
+
+// abandon gives up the claims of a session that has ended.
+func (r *receiver) abandon(claims map[*claim]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range claims {
+		c.ended = true
+	}
+}

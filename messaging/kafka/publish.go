@@ -1,0 +1,277 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// Publish implements driver.Publisher. All messages are given to the client
+// before the first answer is waited for.
+func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
+	c := &call{errs: make([]error, len(msgs)), open: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{})}
+	if len(msgs) == 0 {
+		return c.errs
+	}
+	p, refused, err := b.route(ctx, msgs)
+	if err != nil {
+		for i := range c.errs {
+			c.errs[i] = err
+		}
+		return c.errs
+	}
+	slots, now := make([]slot, len(msgs)), time.Now()
+	for i := range msgs {
+		slots[i] = slot{call: c, i: i}
+		if err := refused[msgs[i].Topic]; err != nil {
+			slots[i].answer(err)
+			continue
+		}
+		if n := msgs[i].Size(); n > b.maxBytes {
+			slots[i].answer(fmt.Errorf("%w: %d bytes, at most %d", driver.ErrTooLarge, n, b.maxBytes))
+			continue
+		}
+		m := encode(&msgs[i], now)
+		m.Metadata = &slots[i]
+		c.sending(i)
+		if err := p.send(ctx, m); err != nil {
+			for j := i; j < len(msgs); j++ { // what is behind must not overtake
+				slots[j] = slot{call: c, i: j}
+				slots[j].answer(err)
+			}
+			break
+		}
+	}
+	return c.wait(ctx)
+}
+
+// route returns a producer, and an error for each topic that does not exist.
+// The client would look for such a topic for as long as an outage may last.
+func (b *broker) route(ctx context.Context, msgs []driver.Message) (*producer, map[string]error, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, nil, err
+	}
+	var refused map[string]error
+	for i := range msgs {
+		topic := msgs[i].Topic
+		if i > 0 && topic == msgs[i-1].Topic {
+			continue
+		}
+		b.mu.Lock()
+		known := b.known[topic]
+		b.mu.Unlock()
+		if known {
+			continue
+		}
+		missing, err := b.missing(ctx, []string{topic})
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(missing) > 0 {
+			if refused == nil {
+				refused = make(map[string]error)
+			}
+			refused[topic] = unroutable(missing)
+		}
+	}
+	p, err := b.currentProducer(ctx)
+	return p, refused, err
+}
+
+// currentProducer returns the producer, a new one after one that has failed
+// for good.
+func (b *broker) currentProducer(ctx context.Context) (*producer, error) {
+	select {
+	case b.making <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { <-b.making }()
+	b.mu.Lock()
+	p, closed := b.producer, b.closed
+	b.mu.Unlock()
+	if closed {
+		return nil, driver.ErrClosed
+	}
+	if p != nil {
+		return p, nil
+	}
+	client, err := b.connect(ctx, producerConfig(b.base))
+	if err != nil {
+		return nil, err
+	}
+	async, err := await(ctx, b, func() (sarama.AsyncProducer, error) { return sarama.NewAsyncProducerFromClient(client) },
+		func(a sarama.AsyncProducer) { _ = a.Close() })
+	if err != nil {
+		_ = client.Close()
+		return nil, err
+	}
+	p = &producer{broker: b, client: client, async: async, closing: make(chan struct{}), ended: make(chan struct{})}
+	p.listen()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		b.wg.Go(func() { _ = p.close(context.Background()) })
+		return nil, driver.ErrClosed
+	}
+	b.producer = p
+	return p, nil
+}
+
+// retire takes p out of use, once.
+func (b *broker) retire(p *producer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.producer == p && !b.closed {
+		b.producer = nil
+		b.wg.Go(func() { _ = p.close(context.Background()) })
+	}
+}
+
+// producer is one idempotent producer: one ID and its sequences.
+type producer struct {
+	broker  *broker
+	client  sarama.Client
+	async   sarama.AsyncProducer
+	closing chan struct{}
+	ended   chan struct{} // closed when every message has its answer
+	once    sync.Once
+	sends   sync.RWMutex // held for writing when the input is about to close
+}
+
+func (p *producer) send(ctx context.Context, m *sarama.ProducerMessage) error {
+	p.sends.RLock()
+	defer p.sends.RUnlock()
+	select {
+	case <-p.closing:
+		return driver.ErrClosed
+	default:
+	}
+	select {
+	case p.async.Input() <- m:
+		return nil
+	case <-p.closing:
+		return driver.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (p *producer) listen() {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for m := range p.async.Successes() {
+			m.Metadata.(*slot).answer(nil)
+		}
+	})
+	wg.Go(func() {
+		for e := range p.async.Errors() {
+			err, fatal := judge(e.Err)
+			e.Msg.Metadata.(*slot).answer(err)
+			if fatal {
+				p.broker.retire(p)
+			}
+		}
+	})
+	p.broker.wg.Go(func() {
+		wg.Wait()
+		close(p.ended)
+	})
+}
+
+// close waits for what was given to the client, no longer than ctx: then it is
+// unknown.
+func (p *producer) close(ctx context.Context) error {
+	p.once.Do(func() {
+		close(p.closing)
+		p.sends.Lock()
+		p.async.AsyncClose()
+		p.sends.Unlock()
+	})
+	var late error
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+		late = fmt.Errorf("messages were still being sent: %w", context.Cause(ctx))
+	}
+	if err := p.client.Close(); err != nil && !errors.Is(err, sarama.ErrClosedClient) { // ends its retries
+		return errors.Join(late, err)
+	}
+	return late
+}
+
+// judge translates an error of the client. Where the message may have been
+// sent before the error it says unknown: the client retries, and does not tell
+// what happened to earlier tries. fatal: the producer's sequence is broken.
+func judge(err error) (_ error, fatal bool) {
+	var config sarama.ConfigurationError
+	switch {
+	case errors.Is(err, sarama.ErrMessageSizeTooLarge), errors.As(err, &config):
+		return fmt.Errorf("%w: %w", driver.ErrTooLarge, err), false
+	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed),
+		errors.Is(err, sarama.ErrInvalidTimestamp), errors.Is(err, sarama.ErrPolicyViolation), errors.Is(err, sarama.ErrInvalidRecord):
+		return err, false
+	case errors.Is(err, sarama.ErrOutOfOrderSequenceNumber), errors.Is(err, sarama.ErrUnknownProducerID),
+		errors.Is(err, sarama.ErrInvalidProducerEpoch), errors.Is(err, sarama.ErrProducerFenced), errors.Is(err, sarama.ErrInvalidProducerIDMapping):
+		fatal = true
+	}
+	return fmt.Errorf("%w: %w", driver.ErrUnknown, err), fatal
+}
+
+// call is one Publish that waits.
+type call struct {
+	mu   sync.Mutex
+	errs []error
+	open []bool // given to the client, no answer yet
+	left int
+	over bool // answers come too late
+	done chan struct{}
+}
+
+// slot is the place of one message in its call.
+type slot struct {
+	call *call
+	i    int
+}
+
+func (c *call) sending(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[i] = true
+}
+
+func (s *slot) answer(err error) {
+	c := s.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
+	c.errs[s.i], c.open[s.i] = err, false
+	if c.left--; c.left == 0 {
+		close(c.done)
+	}
+}
+
+// wait returns the answers; what has none when ctx ends is unknown.
+func (c *call) wait(ctx context.Context) []error {
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	for i, open := range c.open {
+		if open {
+			c.errs[i] = fmt.Errorf("%w: %w", driver.ErrUnknown, context.Cause(ctx))
+		}
+	}
+	return c.errs
+}
