@@ -28,7 +28,7 @@ func TestFeaturePIsCalibrated(t *testing.T) {
 	reps := 100
 	switch {
 	case soak:
-		reps = 20_000
+		reps = 3000
 	case racing:
 		reps = 10
 	}
@@ -96,16 +96,16 @@ func TestFalseAlarmBudget(t *testing.T) {
 		references, each int // references, windows for each
 		perWindow        float64
 	}{
-		// The level is at most 0.01, so that perWindow is chosen below 0.01 * features for one window,
-		// and such that the level with two is near 0.01.
-		{"one window", 1, 5000, 500, 40, 10, 0.05},
-		{"two windows", 2, 5000, 500, 60, 20, 0.003},
-		{"two windows, small reference", 2, 2500, 1500, 40, 12, 0.006},
+		// perWindow is so small that the level stays below maxLevel, which would
+		// otherwise be what is tested; checked below.
+		{"one window", 1, 5000, 500, 40, 10, 0.01},
+		{"two windows", 2, 5000, 500, 20, 20, 0.0015},
+		{"two windows, small reference", 2, 2500, 1500, 20, 12, 0.006},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			switch {
 			case soak:
-				c.references *= 30
+				c.references *= 60
 			case racing:
 				c.references /= 10
 			}
@@ -121,6 +121,9 @@ func TestFalseAlarmBudget(t *testing.T) {
 				})
 				if err != nil {
 					t.Fatal(err)
+				}
+				if l := m.opt.level(open, len(traits), float64(c.ref), float64(c.rows)); l >= 0.9*maxLevel {
+					t.Fatalf("the level is %v: the cap decides, and not the budget", l)
 				}
 				w.feeder(t, m, traits).rows(c.rows*c.each, clk.step(step))
 				alerts += len(taken(m))
@@ -178,4 +181,130 @@ func TestTwentySeeds(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Rare categories do not make chi-square reject too often: they are pooled.
+// Without that it rejects several times more often than it says.
+func TestSparseBinsArePooled(t *testing.T) {
+	reps := 20_000
+	if racing {
+		reps = 1000
+	}
+	shares := []float64{0.9, 0.95, 0.97, 0.98, 0.988, 0.993, 0.996, 0.998, 0.999, 1}
+	w := newWorld(14)
+	draw := func(n int) []int {
+		c := make([]int, len(shares))
+		for range n {
+			u := w.Float64()
+			k := 0
+			for u >= shares[k] {
+				k++
+			}
+			c[k]++
+		}
+		return c
+	}
+	pooled, plain := 0, 0
+	for range reps {
+		ref, cur := draw(2000), draw(200)
+		if pooledChiSquare(ref, cur).Drifted(0.001) {
+			pooled++
+		}
+		if ChiSquare(ref, cur).Drifted(0.001) {
+			plain++
+		}
+	}
+	expected := 0.001 * float64(reps)
+	t.Logf("of %d: %d pooled, %d not, %.0f nominal", reps, pooled, plain, expected)
+	if most := atMost(1.5 * expected); pooled > most {
+		t.Errorf("%d of %d windows without drift rejected at 0.001, at most %d expected", pooled, reps, most)
+	}
+}
+
+// The level is the formula of the package comment, by hand.
+func TestLevel(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	for _, c := range []struct {
+		confirm  int
+		open     time.Duration
+		features int
+		n, m     float64
+		want     float64
+	}{
+		{1, month / 1000, 1, 1e9, 1, 1e-3},               // one window: the budget itself
+		{1, month / 1000, 10, 1e9, 1, 1e-4},              // shared by ten features
+		{2, month / 10_000, 1, 9000, 1000, 0.0063095734}, // rho 0.1: 10^(-4*1.1/2) = 10^-2.2
+		{2, month / 10_000, 1, 1000, 1000, 1e-3},         // rho 0.5: 10^(-4*1.5/2)
+		{3, month / 1_000_000, 1, 3000, 1000, 1e-3},      // rho 0.25: 10^(-6*1.5/3)
+		{2, month, 1, 9000, 1000, maxLevel},              // no level above the cap
+		{1, 0, 1, 1e9, 1, 3.858024691e-10},               // a millisecond of 2,592,000,000
+	} {
+		o := MonitorOptions{FalseAlarm: month, Confirm: c.confirm}
+		if got := o.level(c.open, c.features, c.n, c.m); math.Abs(got-c.want) > 1e-8*c.want {
+			t.Errorf("%+v: level %v", c, got)
+		}
+	}
+	// A clock that was not set when the window opened grants a millisecond, not centuries.
+	ref := fitted(t, Numbers("x", normals(1, 5000)))
+	detectable := func(from, to time.Time) float64 {
+		m := monitor(t, ref, &MonitorOptions{Now: func() time.Time { return from }})
+		h := handle(t, m, "x")
+		for _, x := range normals(2, 500) {
+			h.Observe(x)
+		}
+		rep, _ := m.assess(m.live.Load(), to)
+		return rep.Features[0].MinDetectable
+	}
+	now := newClock().now
+	if unset, brief := detectable(time.Time{}, now), detectable(now, now); unset != brief || unset <= detectable(now, now.Add(time.Hour)) {
+		t.Errorf("detectable with an unset clock %v, in no time %v", unset, brief)
+	}
+}
+
+// Windows that share a reference reject together more often than independent
+// ones would, and no more often than the bound the level is made from.
+func TestWindowsOfOneReference(t *testing.T) {
+	const a = 0.1
+	// As many references as it takes to tell the correlation from chance.
+	for _, c := range []struct{ n, m, refs int }{{600, 600, 6000}, {550, 2200, 1000}} {
+		refs := c.refs
+		if racing {
+			refs /= 20
+		}
+		rho := float64(c.m) / float64(c.n+c.m)
+		w := newWorld(uint64(c.n))
+		both := 0
+		for range refs {
+			f := fitted(t, Numbers("x", w.normals(c.n))).features[0]
+			hits := 0
+			for range 2 {
+				o := observed{rows: c.m, present: c.m, counts: make([]int, len(f.counts))}
+				for _, x := range w.normals(c.m) {
+					o.counts[cellOf(f.edges, x)]++
+				}
+				if f.ks(o).Drifted(a) {
+					hits++
+				}
+			}
+			if hits == 2 {
+				both++
+			}
+		}
+		independent, bound := a*a*float64(refs), math.Pow(a, 2/(1+rho))*float64(refs)
+		t.Logf("n=%d m=%d: both reject %d times of %d; independent would %.0f, at most %.0f", c.n, c.m, both, refs, independent, bound)
+		if both > atMost(bound) {
+			t.Errorf("n=%d m=%d: both windows reject %d times of %d, the bound is %.0f", c.n, c.m, both, refs, bound)
+		}
+		if !racing && both <= atMost(independent) {
+			t.Errorf("n=%d m=%d: %d is what independent windows would do: the test sees no shared reference", c.n, c.m, both)
+		}
+	}
+}
+
+func (w *world) normals(n int) []float64 {
+	v := make([]float64, n)
+	for i := range v {
+		v[i] = w.NormFloat64()
+	}
+	return v
 }

@@ -138,7 +138,7 @@ func (m *Monitor) alert(rep *Report) Alert {
 		}
 		return cmp.Compare(rep.Features[j].Effect, rep.Features[i].Effect)
 	})
-	a := Alert{Reference: rep.Reference, Time: rep.To, Feature: rep.Features[named[0]].clone()}
+	a := Alert{Reference: rep.Reference, Time: rep.To, Feature: rep.Features[named[0]].clone(), Others: []string{}}
 	for _, i := range named[1:] {
 		a.Others = append(a.Others, rep.Features[i].Name)
 	}

@@ -590,3 +590,60 @@ func TestWatchClosesByTime(t *testing.T) {
 		}
 	})
 }
+
+// What was closed but not judged, and an observation that still holds the old
+// window, must not bring the old reference back.
+func TestRebaseForgetsOldWindows(t *testing.T) {
+	old, now := fitted(t, Numbers("x", normals(1, 2000))), fitted(t, Numbers("x", normals(2, 2000)))
+	m := monitor(t, old, &MonitorOptions{Window: Tumbling(200), Now: newClock().Now})
+	h := handle(t, m, "x")
+	for range 450 {
+		h.Observe(0)
+	}
+	held := m.live.Load()
+	if err := m.Rebase(now); err != nil {
+		t.Fatal(err)
+	}
+	if rep := m.Report(); rep.Reference != now.ID() || rep.Rows != 0 {
+		t.Errorf("after Rebase the report has %d rows against %s, want none against %s", rep.Rows, rep.Reference, now.ID())
+	}
+	m.rotate(held)
+	if rep := m.Report(); rep.Reference != now.ID() || rep.Rows != 0 {
+		t.Errorf("a late observation put back %d rows against %s", rep.Rows, rep.Reference)
+	}
+}
+
+// On a feature of few values the monitor's cells are the values, so its KS is
+// that of the values, ties and all.
+func TestCellsKeepTies(t *testing.T) {
+	w := newWorld(13)
+	near := 0
+	for range 20 {
+		ref, cur := make([]float64, 3000), make([]float64, 400)
+		for i := range ref {
+			ref[i] = float64(w.IntN(5))
+		}
+		for i := range cur {
+			cur[i] = float64(w.IntN(5)) - size(w.IntN(8) == 0, 1)
+		}
+		m := monitor(t, fitted(t, Numbers("x", ref)), &MonitorOptions{Window: Tumbling(1000), Now: newClock().Now})
+		h := handle(t, m, "x")
+		for _, x := range cur {
+			h.Observe(x)
+		}
+		got, want := m.Report().Features[0].Scores[1], KS(ref, cur)
+		if got.Stat != want.Stat {
+			t.Errorf("D is %v on the cells, %v on the values", got.Stat, want.Stat)
+		}
+		// Values the reference lacks share a cell, which may only add to P.
+		if got.Method == "ks exact" {
+			near++
+			if got.P < want.P*(1-1e-9) || got.P > want.P*1.2 {
+				t.Errorf("P is %v on the cells, %v on the values", got.P, want.P)
+			}
+		}
+	}
+	if near < 5 {
+		t.Errorf("only %d windows were near enough to a decision to be exact", near)
+	}
+}
