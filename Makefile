@@ -1,16 +1,19 @@
 # make             lint and test, with nothing installed but Go
 # make integration the real servers, every test with -race, what was used and what was skipped
-# make soak        the long forms: chaos counts, calibration, fuzzing
+# make soak        the long forms: chaos counts, calibration, fuzzing, mutation testing
 # make ci          what CI runs
 # Tools are pinned here, outside go.mod, and live in .tmp/bin.
 
 GOLANGCI_VERSION := v2.15.0
 BIN              := $(CURDIR)/.tmp/bin
 GOLANGCI         := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
+GREMLINS_VERSION := v0.6.0
+GREMLINS         := $(BIN)/gremlins-$(GREMLINS_VERSION)
+MUTANTS          ?= concurrency drift
 SERVICES         ?= kafka rabbitmq redis postgres
 FUZZTIME         ?= 60s
 
-.PHONY: all test lint layers tidy consumer conform integration soak fuzz bench ci clean
+.PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench ci clean
 .DELETE_ON_ERROR:
 
 all: lint test
@@ -47,7 +50,15 @@ integration:
 
 soak:
 	MAINSTAY_SOAK=1 SERVICES="$(SERVICES)" scripts/integration
-	$(MAKE) fuzz
+	$(MAKE) fuzz mutants
+
+# Guards taken out one at a time: what no test notices is listed. Hours.
+mutants: $(GREMLINS)
+	for p in $(MUTANTS); do $(GREMLINS) unleash ./$$p || exit 1; done
+
+$(GREMLINS):
+	GOBIN=$(BIN) go install github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION)
+	mv $(BIN)/gremlins $@
 
 # Every fuzz target for FUZZTIME.
 fuzz:

@@ -27,11 +27,12 @@ const writes = 12
 // random moment; the same command with the same state then ends with alias,
 // served version and history in agreement: finished or undone, never half.
 //
-// By default two points are tried; the long form tries every durable write and
-// twenty random moments.
+// make integration tries two points; make soak every durable write and twenty
+// random moments.
 func TestKilledRunsAreTakenUp(t *testing.T) {
-	if testing.Short() {
-		t.Skip("kills programs that take half a minute: left out by -short")
+	soak := os.Getenv("MAINSTAY_SOAK") != ""
+	if !soak && os.Getenv("MAINSTAY_INTEGRATION") == "" {
+		t.Skip("kills programs that take half a minute each: part of make integration, all of it of make soak")
 	}
 	bin := filepath.Join(t.TempDir(), "recommender")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, ".").CombinedOutput()
@@ -39,7 +40,7 @@ func TestKilledRunsAreTakenUp(t *testing.T) {
 
 	points := []string{"-fault=crash:5", "-fault=crash:8"}
 	moments := 0
-	if os.Getenv("MAINSTAY_SOAK") != "" {
+	if soak {
 		points, moments = nil, 20
 		for n := range writes {
 			points = append(points, fmt.Sprintf("-fault=crash:%d", n+1))

@@ -37,7 +37,7 @@ import (
 const (
 	answerBy   = 85 * time.Millisecond
 	featuresBy = 45 * time.Millisecond
-	inFlight   = 512
+	inFlight   = 128 // more than the budget lets pass at 1,000 visits a second
 	samples    = 200
 	sampleEach = 40
 	writeBack  = 256 // answers waiting for the cache; more are not written

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -124,7 +125,8 @@ func golden(model []byte, rows [][]float64) ([]mlserve.Golden, error) {
 	return []mlserve.Golden{{In: in, Out: out}}, nil
 }
 
-// commit is the revision this program was built from.
+// commit is the revision this program was built from, or a hash of the program
+// where the build did not say.
 func commit() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -133,7 +135,20 @@ func commit() string {
 			}
 		}
 	}
-	return "unknown"
+	path, err := os.Executable()
+	if err != nil {
+		return "unknown"
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "unknown"
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "unknown"
+	}
+	return hex.EncodeToString(h.Sum(nil)) + " (the program's sha256)"
 }
 
 // fingerprint names the data: which purchases, and a hash of them.

@@ -54,7 +54,7 @@ func NewGenerated(seed uint64, step time.Duration) *Generated {
 	}
 	total := 0.0
 	for rank := range perShelf {
-		total += math.Pow(float64(rank+1), -0.8)
+		total += math.Pow(float64(rank+1), -0.65)
 		g.popular[rank] = total
 	}
 	for i := range shelves * perShelf {
