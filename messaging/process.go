@@ -240,7 +240,7 @@ func (s *session) bury(ctx context.Context, it *item, err error) verdict {
 	}
 }
 
-// runs runs the handler, and again up to Inline times.
+// runs calls the handler, and again up to Inline times.
 func (s *session) runs(ctx context.Context, d *Delivery) error {
 	p := &s.c.opts.Retry
 	for n := 1; ; n++ {

@@ -68,10 +68,12 @@ func (p *Publisher) Publish(ctx context.Context, msgs ...*Message) error {
 		}
 	}
 	if p.prepare != nil {
-		for i, m := range msgs {
-			if i > 0 && m.Topic == msgs[i-1].Topic {
+		last := ""
+		for _, m := range msgs {
+			if m.Topic == last {
 				continue
 			}
+			last = m.Topic
 			if err := p.prepare(ctx, m.Topic); err != nil {
 				return &Error{Op: "publish", Topic: topic, Unsent: msgs, Err: err}
 			}
@@ -83,7 +85,7 @@ func (p *Publisher) Publish(ctx context.Context, msgs ...*Message) error {
 	}
 	ctx, done := p.tel.publishing(ctx, topic, copies)
 	errs := p.driver.Publish(ctx, copies)
-	err, unsent := collect(msgs, errs)
+	unsent, err := collect(msgs, errs)
 	done(len(msgs)-len(unsent), err)
 	if err != nil {
 		return &Error{Op: "publish", Topic: topic, Unsent: unsent, Err: err}
@@ -119,9 +121,9 @@ func (p *Publisher) check(msgs []*Message) (topic string, err error) {
 
 // collect joins what went wrong, each text once, and finds the messages it
 // went wrong for.
-func collect(msgs []*Message, errs []error) (error, []*Message) {
+func collect(msgs []*Message, errs []error) ([]*Message, error) {
 	if len(errs) != len(msgs) {
-		return fmt.Errorf("%w: the driver answered for %d of %d messages", ErrUnknown, len(errs), len(msgs)), msgs
+		return msgs, fmt.Errorf("%w: the driver answered for %d of %d messages", ErrUnknown, len(errs), len(msgs))
 	}
 	var (
 		distinct []error
@@ -144,7 +146,7 @@ func collect(msgs []*Message, errs []error) (error, []*Message) {
 		}
 	}
 	if len(distinct) == 1 {
-		return distinct[0], unsent
+		return unsent, distinct[0]
 	}
-	return errors.Join(distinct...), unsent
+	return unsent, errors.Join(distinct...)
 }

@@ -178,6 +178,7 @@ func TestOutcomes(t *testing.T) {
 				begin := time.Now()
 				publish(t, b, msg("m", "k"))
 				time.Sleep(2 * time.Hour)
+				synctest.Wait()
 				require.Equal(t, c.runs, runs)
 				var last time.Time
 				for range runs {

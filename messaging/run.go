@@ -38,14 +38,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 		c.mu.Unlock()
 	}()
 	if err := c.prepare(ctx); err != nil {
-		return ended(ctx, err)
+		return unlessEnded(ctx, err)
 	}
 	var pause concurrency.Backoff
-	log := c.broker.tel.log.With("group", c.group)
 	for failures := 0; ; {
 		r, err := c.broker.driver.Subscribe(ctx, c.sub)
 		if err != nil && (failures == 0 || errors.Is(err, driver.ErrClosed)) {
-			return ended(ctx, c.fail("consume", err))
+			return unlessEnded(ctx, c.fail("consume", err))
 		}
 		if err == nil {
 			c.setTrouble("receive", nil)
@@ -63,7 +62,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 		}
 		failures++
 		c.setTrouble("receive", err)
-		log.WarnContext(ctx, "messaging: subscribing anew", slog.Any("error", err), slog.Int("failures", failures))
+		c.broker.tel.log.LogAttrs(ctx, slog.LevelWarn, "messaging: subscribing anew",
+			slog.String("group", c.group), slog.Any("error", err), slog.Int("failures", failures))
 		select {
 		case <-time.After(pause.Delay(failures)):
 		case <-ctx.Done():
@@ -89,12 +89,14 @@ func (c *Consumer) prepare(ctx context.Context) error {
 	return nil
 }
 
-// ended returns nil if ctx has ended, which is how Run is told to stop.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+// unlessEnded returns nil if ctx has ended, which is how Run is told to stop.
+func unlessEnded(ctx context.Context, err error) error {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 var errStuck = errors.New("handlers ignore the end of their context and still run")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -35,6 +36,7 @@ type telemetry struct {
 	process    metric.Float64Histogram
 	age        metric.Float64Histogram
 	deliveries metric.Int64Counter
+	made       sync.Map // *labels by operation, topic and group
 }
 
 func newTelemetry(o *Options, system string) *telemetry {
@@ -80,19 +82,59 @@ func newTelemetry(o *Options, system string) *telemetry {
 	return t
 }
 
-// publishing starts the span of one Publish and writes its context into the
-// messages that have none yet.
+// labels are the attributes of one topic and, when consuming, group. They are
+// made once: building a set costs more than recording a value.
+type labels struct {
+	span     []attribute.KeyValue
+	good     metric.MeasurementOption
+	outcomes map[string]metric.MeasurementOption
+}
+
+func (t *telemetry) publishLabels(topic string) *labels {
+	return t.labels("publish", topic, "", semconv.MessagingOperationName("publish"), semconv.MessagingOperationTypeSend)
+}
+
+func (t *telemetry) processLabels(topic, group string) *labels {
+	return t.labels("process", topic, group, semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess)
+}
+
+func (t *telemetry) labels(op, topic, group string, more ...attribute.KeyValue) *labels {
+	key := [3]string{op, topic, group}
+	if l, ok := t.made.Load(key); ok {
+		return l.(*labels)
+	}
+	base := []attribute.KeyValue{t.system}
+	if topic != "" {
+		base = append(base, semconv.MessagingDestinationName(topic))
+	}
+	l := &labels{outcomes: make(map[string]metric.MeasurementOption)}
+	if group != "" {
+		base = append(base, semconv.MessagingConsumerGroupName(group))
+		for _, o := range []string{outcomeAcked, outcomeDiscarded, outcomeRetried, outcomeDead, outcomeRequeued, outcomeRevoked} {
+			l.outcomes[o] = metric.WithAttributeSet(attribute.NewSet(append(slices.Clip(base), attribute.String("mainstay.outcome", o))...))
+		}
+	}
+	l.span = append(slices.Clip(base), more...)
+	l.good = metric.WithAttributeSet(attribute.NewSet(l.span...))
+	made, _ := t.made.LoadOrStore(key, l)
+	return made.(*labels)
+}
+
+// of returns the labels of something that ended with err.
+func (l *labels) of(err error) metric.MeasurementOption {
+	if err == nil {
+		return l.good
+	}
+	return metric.WithAttributes(append(slices.Clip(l.span), semconv.ErrorTypeKey.String(classOf(err)))...)
+}
+
+// publishing starts the span of one Publish, which done ends, and writes its
+// context into the messages that have none yet. topic is empty for several.
 func (t *telemetry) publishing(ctx context.Context, topic string, msgs []driver.Message) (_ context.Context, done func(held int, err error)) {
-	start := time.Now()
-	attrs := []attribute.KeyValue{t.system, semconv.MessagingOperationName("publish"), semconv.MessagingOperationTypeSend}
+	start, l := time.Now(), t.publishLabels(topic)
 	name := "publish"
 	if topic != "" {
 		name += " " + topic
-		attrs = append(attrs, semconv.MessagingDestinationName(topic))
-	}
-	extra := []attribute.KeyValue{semconv.MessagingBatchMessageCount(len(msgs))}
-	if len(msgs) == 1 {
-		extra[0] = semconv.MessagingMessageID(msgs[0].ID)
 	}
 	var links []trace.Link
 	for i := range msgs {
@@ -101,8 +143,13 @@ func (t *telemetry) publishing(ctx context.Context, topic string, msgs []driver.
 		}
 	}
 	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindProducer),
-		trace.WithAttributes(attrs...), trace.WithAttributes(extra...), trace.WithLinks(links...))
-	if sc := span.SpanContext(); sc.IsValid() {
+		trace.WithAttributes(l.span...), trace.WithLinks(links...))
+	if len(msgs) == 1 {
+		span.SetAttributes(semconv.MessagingMessageID(msgs[0].ID))
+	} else {
+		span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
+	}
+	if span.SpanContext().IsValid() {
 		for i := range msgs {
 			if msgs[i].Headers.Get(wire.TraceParent) == "" {
 				inject(ctx, &msgs[i].Headers)
@@ -110,52 +157,44 @@ func (t *telemetry) publishing(ctx context.Context, topic string, msgs []driver.
 		}
 	}
 	return ctx, func(held int, err error) {
-		t.sendTime.Record(ctx, time.Since(start).Seconds(), with(attrs, err))
+		t.sendTime.Record(ctx, time.Since(start).Seconds(), l.of(err))
 		if held > 0 {
-			t.sent.Add(ctx, int64(held), with(attrs, nil))
+			t.sent.Add(ctx, int64(held), l.good)
 		}
 		if n := len(msgs) - held; n > 0 {
-			t.sent.Add(ctx, int64(n), with(attrs, err))
+			t.sent.Add(ctx, int64(n), l.of(err))
 		}
 		end(span, err)
 	}
 }
 
-// processing starts the span of one delivery. It belongs to the trace of the
-// message; that of a dead letter, which may be days old, is only linked.
+// processing starts the span of one delivery, which done ends. It belongs to
+// the trace of the message; that of a dead letter, which may be days old, is
+// only linked.
 func (t *telemetry) processing(ctx context.Context, d *Delivery, lane string) (_ context.Context, done func(outcome string, err error)) {
-	start := time.Now()
-	attrs := []attribute.KeyValue{
-		t.system, semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
-		semconv.MessagingDestinationName(d.Topic), semconv.MessagingConsumerGroupName(d.Group),
-	}
-	at := metric.WithAttributes(attrs...)
-	t.consumed.Add(ctx, 1, at)
+	start, l := time.Now(), t.processLabels(d.Topic, d.Group)
+	t.consumed.Add(ctx, 1, l.good)
 	if age := start.Sub(d.Time); age >= 0 && !d.Time.IsZero() {
-		t.age.Record(ctx, age.Seconds(), at)
+		t.age.Record(ctx, age.Seconds(), l.good)
 	}
-	opts := []trace.SpanStartOption{
-		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attrs...),
-		trace.WithAttributes(semconv.MessagingMessageID(d.ID), semconv.MessagingDestinationPartitionID(lane)),
-	}
+	var links []trace.Link
 	if made := extract(d.Headers); made.IsValid() {
 		if d.Origin == d.Topic {
 			ctx = trace.ContextWithRemoteSpanContext(ctx, made)
 		} else {
-			opts = append(opts, trace.WithLinks(trace.Link{SpanContext: made}))
+			links = []trace.Link{{SpanContext: made}}
 		}
 	}
-	ctx, span := t.tracer.Start(ctx, "process "+d.Topic, opts...)
-	return ctx, func(outcome string, err error) {
-		t.process.Record(ctx, time.Since(start).Seconds(), with(attrs, err))
-		end(span, err)
-		t.settled(ctx, d, outcome)
+	ctx, span := t.tracer.Start(ctx, "process "+d.Topic, trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(l.span...), trace.WithLinks(links...))
+	if span.IsRecording() {
+		span.SetAttributes(semconv.MessagingMessageID(d.ID), semconv.MessagingDestinationPartitionID(lane))
 	}
-}
-
-func (t *telemetry) settled(ctx context.Context, d *Delivery, outcome string) {
-	t.deliveries.Add(ctx, 1, metric.WithAttributes(t.system, semconv.MessagingDestinationName(d.Topic),
-		semconv.MessagingConsumerGroupName(d.Group), attribute.String("mainstay.outcome", outcome)))
+	return ctx, func(outcome string, err error) {
+		t.process.Record(ctx, time.Since(start).Seconds(), l.of(err))
+		t.deliveries.Add(ctx, 1, l.outcomes[outcome])
+		end(span, err)
+	}
 }
 
 func end(span trace.Span, err error) {
@@ -164,13 +203,6 @@ func end(span trace.Span, err error) {
 		span.SetStatus(codes.Error, cut(err.Error(), wire.MaxError))
 	}
 	span.End()
-}
-
-func with(attrs []attribute.KeyValue, err error) metric.MeasurementOption {
-	if err != nil {
-		attrs = append(slices.Clip(attrs), semconv.ErrorTypeKey.String(classOf(err)))
-	}
-	return metric.WithAttributes(attrs...)
 }
 
 // classOf names the kind of err in few words: the class of a dead letter, and
@@ -223,8 +255,13 @@ func cut(s string, n int) string {
 // carrier lets the propagator write to Headers.
 type carrier struct{ h *Headers }
 
+// Get implements propagation.TextMapCarrier.
 func (c carrier) Get(key string) string { return c.h.Get(key) }
+
+// Set implements propagation.TextMapCarrier.
 func (c carrier) Set(key, value string) { c.h.Set(key, value) }
+
+// Keys implements propagation.TextMapCarrier.
 func (c carrier) Keys() []string {
 	keys := make([]string, len(*c.h))
 	for i, h := range *c.h {

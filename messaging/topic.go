@@ -28,6 +28,7 @@ func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
 
 type jsonCodec[T any] struct{}
 
+// Encode implements Codec.
 func (jsonCodec[T]) Encode(m *Message, v T) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -37,6 +38,7 @@ func (jsonCodec[T]) Encode(m *Message, v T) error {
 	return nil
 }
 
+// Decode implements Codec.
 func (jsonCodec[T]) Decode(m *Message) (T, error) {
 	var v T
 	if m.ContentType != "" && m.ContentType != "application/json" {

@@ -1,6 +1,9 @@
 package driver
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Message is one message as it goes to, or comes from, a broker. It has the
 // fields of messaging.Message, so that one converts to the other.
@@ -58,9 +61,9 @@ type Headers []Header
 
 // Get returns the last value of key, or "" if there is none.
 func (h Headers) Get(key string) string {
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].Key == key {
-			return string(h[i].Value)
+	for _, x := range slices.Backward(h) {
+		if x.Key == key {
+			return string(x.Value)
 		}
 	}
 	return ""

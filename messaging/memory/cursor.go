@@ -250,11 +250,15 @@ func (h queueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j
 }
+
+// Push implements heap.Interface.
 func (h *queueHeap) Push(x any) {
 	q := x.(*queue)
 	q.index = len(*h)
 	*h = append(*h, q)
 }
+
+// Pop implements heap.Interface.
 func (h *queueHeap) Pop() any {
 	q := (*h)[len(*h)-1]
 	q.index = -1

@@ -82,6 +82,8 @@ var rules = []rule{
 	{"revoked deliveries are refused", "when a partition moves, Lost is closed, settling is ErrRevoked, and the new owner gets the message", needsOrder, revoked},
 	{"close ends waiting", "Close ends a waiting Receive with ErrClosed, and a second Close is nil", nil, closeEnds},
 	{"closed broker", "a closed broker refuses to publish, and a second Close is nil", nil, closedBroker},
+	{"consumers keep order and lose nothing", "through messaging.Consumer, with failing handlers and members that come and go, nothing is lost, inverted or overlapping", nil, consumersKeep},
+	{"dead letters arrive", "what fails for good is in the dead-letter topic with its reason, and its key goes on", nil, deadLetters},
 	{"lag", "Lag counts what is not settled and the age of the oldest", needsLagger, lag},
 	{"restart", "what was held before the broker died is delivered after it", needsRestart, restart},
 	{"cut", "through a broken connection nothing is lost that was not refused or unknown", needsCut, cut},
@@ -283,6 +285,14 @@ func settle(ctx context.Context, r driver.Receiver, a driver.Action, ds ...drive
 		return fmt.Errorf("settle (%v) %s: %w", a, names(ds), err)
 	}
 	return nil
+}
+
+// says prints an error that may be nil.
+func says(err error) string {
+	if err == nil {
+		return "no error"
+	}
+	return err.Error()
 }
 
 func names(ds []driver.Delivery) string {

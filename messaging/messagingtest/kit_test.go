@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -303,6 +306,32 @@ func TestRulesFindFaults(t *testing.T) {
 		{"closed broker", "healthy for ever", &broken{health: func() error { return nil }}},
 		{"closed broker", "swallows messages", &broken{publish: func(_ driver.Broker, _ context.Context, msgs []driver.Message) []error {
 			return make([]error, len(msgs))
+		}}},
+		{"consumers keep order and lose nothing", "the highest ack acks all", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			if err == nil {
+				err = settle(ctx, r.Receiver, driver.Ack, ds...)
+			}
+			return ds, err
+		}}},
+		{"consumers keep order and lose nothing", "keys go anywhere", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			for i := range msgs {
+				msgs[i].Key = "" // and thus to any partition
+			}
+			return inner.Publish(ctx, msgs)
+		}, receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			for i := range ds {
+				n, _ := strconv.Atoi(ds[i].ID[len(ds[i].ID)-6:])
+				ds[i].Key = fmt.Sprintf("key-%d", n%7)
+			}
+			return ds, err
+		}}},
+		{"dead letters arrive", "the dead-letter topic swallows", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			if strings.HasSuffix(msgs[0].Topic, ".dead") {
+				return make([]error, len(msgs))
+			}
+			return inner.Publish(ctx, msgs)
 		}}},
 		{"lag", "always none", &broken{lag: func() (int64, time.Duration, error) { return 0, 0, nil }}},
 	} {

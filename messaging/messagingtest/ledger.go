@@ -205,21 +205,23 @@ func (l *Ledger) String() string {
 	for key := range l.overlaps {
 		overlapping = append(overlapping, "key "+key)
 	}
-	text := fmt.Sprintf("%d published, %d unknown, %d delivered", c.Published, c.Unknown, c.Delivered)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d published, %d unknown, %d delivered", c.Published, c.Unknown, c.Delivered)
 	for _, x := range []struct {
 		n    int
 		name string
 		ids  []string
 	}{{c.Lost, "lost", lost}, {c.Duplicate, "duplicate", twice}, {c.Inverted, "inverted", inverted}, {c.Overlapping, "overlapping", overlapping}} {
-		text += fmt.Sprintf(", %d %s", x.n, x.name)
-		if len(x.ids) > 0 {
-			slices.Sort(x.ids)
-			text += " (" + strings.Join(x.ids[:min(len(x.ids), 5)], ", ")
-			if len(x.ids) > 5 {
-				text += ", …"
-			}
-			text += ")"
+		fmt.Fprintf(&text, ", %d %s", x.n, x.name)
+		if len(x.ids) == 0 {
+			continue
 		}
+		slices.Sort(x.ids)
+		more := ""
+		if len(x.ids) > 5 {
+			more = ", …"
+		}
+		fmt.Fprintf(&text, " (%s%s)", strings.Join(x.ids[:min(len(x.ids), 5)], ", "), more)
 	}
-	return text
+	return text.String()
 }

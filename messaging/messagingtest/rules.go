@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,7 +131,7 @@ func resultsAligned(ctx context.Context, s *scene) error {
 		return fmt.Errorf("3 messages gave %d results", len(errs))
 	}
 	if errs[0] != nil || errs[2] != nil || !errors.Is(errs[1], driver.ErrTooLarge) {
-		return fmt.Errorf("the second of three messages is over MaxBytes; results are [%v | %v | %v], want [nil | ErrTooLarge | nil]", errs[0], errs[1], errs[2])
+		return fmt.Errorf("the second of three messages is over MaxBytes; results are [%s | %s | %s], want [no error | ErrTooLarge | no error]", says(errs[0]), says(errs[1]), says(errs[2]))
 	}
 	r, err := s.join(ctx, s.group)
 	if err != nil {
@@ -152,11 +153,11 @@ func missingTopics(ctx context.Context, s *scene) error {
 	sub.DeadLetters = []string{s.topic + ".dead"}
 	err := d.Verify(ctx, sub)
 	if !errors.Is(err, driver.ErrUnroutable) {
-		return fmt.Errorf("Verify of topics that do not exist gave %v, want ErrUnroutable", err)
+		return fmt.Errorf("Verify of topics that do not exist, which must be ErrUnroutable, gave: %s", says(err))
 	}
 	for _, name := range []string{s.topic, s.topic + ".dead"} {
 		if !strings.Contains(err.Error(), name) {
-			return fmt.Errorf("Verify gave %q, which does not name %q", err, name)
+			return fmt.Errorf("Verify gave %q, which does not name %q", says(err), name)
 		}
 	}
 	if r, err := s.Driver.Subscribe(ctx, sub); err == nil {
@@ -167,10 +168,10 @@ func missingTopics(ctx context.Context, s *scene) error {
 			return cerr
 		}
 		if !errors.Is(err, driver.ErrUnroutable) {
-			return fmt.Errorf("Subscribe to a missing topic gave no error, and Receive %v, want ErrUnroutable", err)
+			return fmt.Errorf("Subscribe to a missing topic gave no error, and Receive %s, want ErrUnroutable", says(err))
 		}
 	} else if !errors.Is(err, driver.ErrUnroutable) || !strings.Contains(err.Error(), s.topic) {
-		return fmt.Errorf("Subscribe to a missing topic gave %q, want ErrUnroutable and its name", err)
+		return fmt.Errorf("Subscribe to a missing topic gave %q, want ErrUnroutable and its name", says(err))
 	}
 	for range 2 {
 		if err := d.Declare(ctx, sub); err != nil {
@@ -396,7 +397,7 @@ func retryWaits(ctx context.Context, s *scene) error {
 	}
 	for n := 1; n <= 2; n++ {
 		d := ds[0]
-		d.Headers.Set("mainstay-attempts", fmt.Sprint(n))
+		d.Headers.Set("mainstay-attempts", strconv.Itoa(n))
 		start := time.Now()
 		if err := r.Settle(ctx, []driver.Settlement{{Delivery: d, Action: driver.Retry, Delay: s.delay}}); err != nil {
 			return fmt.Errorf("settle (retry): %w", err)
@@ -407,7 +408,7 @@ func retryWaits(ctx context.Context, s *scene) error {
 		if took := time.Since(start); took < s.delay {
 			return fmt.Errorf("came again after %v, the delay is %v", took, s.delay)
 		}
-		if got := ds[0].Headers.Get("mainstay-attempts"); got != fmt.Sprint(n) {
+		if got := ds[0].Headers.Get("mainstay-attempts"); got != strconv.Itoa(n) {
 			return fmt.Errorf("came again with header mainstay-attempts %q, the settlement had \"%d\"", got, n)
 		}
 		if ds[0].Attempt > 1 {

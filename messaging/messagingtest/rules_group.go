@@ -66,10 +66,10 @@ type handed struct {
 func (m *member) run(ctx context.Context) error {
 	for {
 		ds, err := m.r.Receive(ctx, 5)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // that is how a member is told to stop
+		case err != nil:
 			return fmt.Errorf("%s: receive: %w", m.name, err)
 		}
 		for _, d := range ds {
@@ -129,11 +129,12 @@ func membersShare(ctx context.Context, s *scene) error {
 			ended = true
 		case h := <-got:
 			seen[h.d.ID]++
-			if seen[h.d.ID] > 1 {
+			switch {
+			case seen[h.d.ID] > 1:
 				again++ // a rebalance repeats, from the first on
-			} else if h.d.ID < last[h.d.Key] {
+			case h.d.ID < last[h.d.Key]:
 				return fmt.Errorf("%s got message %q of key %q for the first time after %q", h.by, h.d.ID, h.d.Key, last[h.d.Key])
-			} else {
+			default:
 				last[h.d.Key] = h.d.ID
 			}
 		case err := <-failed:
@@ -204,7 +205,7 @@ func revoked(ctx context.Context, s *scene) error {
 	ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer stop()
 	if err := settle(ctx, first, driver.Ack, was); !errors.Is(err, driver.ErrRevoked) {
-		return fmt.Errorf("the former owner acked %s and got %v, want ErrRevoked", was.ID, err)
+		return fmt.Errorf("the former owner acked %s and got %s, want ErrRevoked", was.ID, says(err))
 	}
 	if err := settle(ctx, second, driver.Ack, moved...); err != nil {
 		return fmt.Errorf("the new owner: %w", err)
@@ -242,13 +243,13 @@ func closeEnds(ctx context.Context, s *scene) error {
 	select {
 	case err := <-ended:
 		if !errors.Is(err, driver.ErrClosed) {
-			return fmt.Errorf("a waiting Receive ended with %v, want ErrClosed", err)
+			return fmt.Errorf("a waiting Receive ended with %s, want ErrClosed", says(err))
 		}
 	case <-ctx.Done():
 		return errors.New("Receive goes on waiting")
 	}
 	if _, err := r.Receive(ctx, 1); !errors.Is(err, driver.ErrClosed) {
-		return fmt.Errorf("Receive after Close gave %v, want ErrClosed", err)
+		return fmt.Errorf("Receive after Close gave %s, want ErrClosed", says(err))
 	}
 	return nil
 }
