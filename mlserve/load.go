@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -84,7 +85,7 @@ func (s *Server) vet(ctx context.Context, e *entry, v Version, m Model, golden [
 		}
 	})
 	inst.classes = newClasses(e.name, v.Version, sig.Outputs[0], e.opts.Classes)
-	if err := inst.rehearse(ctx, golden); err != nil {
+	if err := inst.rehearse(ctx, golden, rehearsalFactor*e.opts.Timeout); err != nil {
 		return nil, err
 	}
 	s.tel.loaded.Add(ctx, 1, metric.WithAttributeSet(labels))
@@ -95,35 +96,48 @@ func (s *Server) vet(ctx context.Context, e *entry, v Version, m Model, golden [
 // lazy tables, pools and pages are then there.
 const warmups = 3
 
+// rehearsalFactor is how many times longer than a request a rehearsal may
+// take: the first one fills caches.
+const rehearsalFactor = 10
+
 // rehearse warms the version up and has it answer its golden cases. Without
-// golden cases a row of zeros warms it up; a model may refuse that row, but
-// not panic or break its signature.
-func (i *instance) rehearse(ctx context.Context, golden []Golden) error {
+// golden cases a row of zeros warms it up; a model may refuse that row or be
+// late with it, but not panic or break its signature.
+func (i *instance) rehearse(ctx context.Context, golden []Golden, limit time.Duration) error {
 	in := i.sig.zeros()
 	if len(golden) > 0 {
 		in = golden[0].In
 	}
 	for range warmups {
-		if in, err := i.sig.Conform(in); err == nil {
-			if _, err := i.predict(ctx, in); errors.Is(err, ErrOutput) {
-				return fmt.Errorf("warm-up: %w", err)
-			}
+		err := i.rehearseOne(ctx, in, limit, nil)
+		if errors.Is(err, ErrOutput) {
+			return fmt.Errorf("warm-up: %w", err)
+		}
+		if err != nil {
+			break
 		}
 	}
 	for n, g := range golden {
-		in, err := i.sig.Conform(g.In)
-		if err != nil {
+		if err := i.rehearseOne(ctx, g.In, limit, g.matches); err != nil {
 			return fmt.Errorf("%w: golden case %d: %w", ErrModelFile, n, err)
-		}
-		out, err := i.predict(ctx, in)
-		if err != nil {
-			return fmt.Errorf("golden case %d: %w", n, err)
-		}
-		if err := g.matches(out); err != nil {
-			return fmt.Errorf("golden case %d: %w", n, err)
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// rehearseOne predicts within limit and has check look at the answer.
+func (i *instance) rehearseOne(ctx context.Context, in Batch, limit time.Duration, check func(Batch) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	in, err := i.sig.Conform(in)
+	if err != nil {
+		return err
+	}
+	out, err := i.predict(ctx, in)
+	if err != nil || check == nil {
+		return err
+	}
+	return check(out)
 }
 
 // zeros is one row of zeros; dimensions of any size are 1.
