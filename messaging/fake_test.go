@@ -122,11 +122,12 @@ func msg(id, key string) *messaging.Message {
 	return &messaging.Message{ID: id, Topic: "t", Key: key, Body: []byte(id)}
 }
 
-// deadLetters consumes a dead-letter topic into a channel.
+// deadLetters consumes a dead-letter topic into a channel, in the group that
+// wrote it.
 func deadLetters(t *testing.T, b *messaging.Broker, topic string) (<-chan *messaging.Delivery, func() error) {
 	t.Helper()
 	got := make(chan *messaging.Delivery, 100)
-	c, err := b.Consumer("clerk", nil, messaging.On(topic, func(_ context.Context, d *messaging.Delivery) error {
+	c, err := b.Consumer("group", nil, messaging.On(topic, func(_ context.Context, d *messaging.Delivery) error {
 		got <- d
 		return nil
 	}))

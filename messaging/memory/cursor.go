@@ -109,7 +109,7 @@ func (c *cursor) take(limit int, now time.Time) (ds []driver.Delivery, due time.
 		e := &entry{queue: q, offset: c.next, headers: m.Headers}
 		c.done.Begin(c.next, now)
 		c.next++
-		if len(q.held) > 0 || q.blocked { // its key waits
+		if len(q.held) > 0 { // its key waits
 			q.held = append(q.held, e)
 			continue
 		}
