@@ -83,7 +83,7 @@ func (b *broker) ping(ctx context.Context, c *sarama.Config) error {
 
 // await runs f, which does not know about contexts and ends by the timeouts of
 // its client, and waits no longer than ctx. A result that comes too late goes
-// to drop.
+// to drop. An error may mean that f has not run.
 func await[T any](ctx context.Context, b *broker, f func() (T, error), drop func(T)) (T, error) {
 	type result struct {
 		value T
@@ -93,22 +93,39 @@ func await[T any](ctx context.Context, b *broker, f func() (T, error), drop func
 	if err := context.Cause(ctx); err != nil {
 		return none, err
 	}
-	done := make(chan result, 1)
-	b.wg.Go(func() {
+	done, left := make(chan result), make(chan struct{})
+	started := b.start(func() {
 		value, err := f()
-		done <- result{value, err}
+		select {
+		case done <- result{value, err}:
+		case <-left:
+			if err == nil {
+				drop(value)
+			}
+		}
 	})
+	if !started {
+		return none, driver.ErrClosed
+	}
 	select {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
-		b.wg.Go(func() {
-			if r := <-done; r.err == nil {
-				drop(r.value)
-			}
-		})
+		close(left)
 		return none, fmt.Errorf("no answer in time: %w", context.Cause(ctx))
 	}
+}
+
+// start runs f in a goroutine that Close waits for. A closed broker starts
+// nothing.
+func (b *broker) start(f func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.wg.Go(f)
+	return true
 }
 
 // call is await for what has no result.

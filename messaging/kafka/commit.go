@@ -15,13 +15,13 @@ import (
 // error of ErrRevoked for each that belongs to somebody else now. The client's
 // own way reports failures elsewhere and later.
 func (r *receiver) commit(ctx context.Context, dirty []*claim) (refused []error, _ error) {
-	select {
-	case r.commits <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	r.hold(dirty, true)
 	return await(ctx, r.broker, func() ([]error, error) {
+		select { // one at a time: a late answer must not be overtaken
+		case r.commits <- struct{}{}:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		r.hold(dirty, true)
 		defer func() {
 			r.hold(dirty, false)
 			<-r.commits

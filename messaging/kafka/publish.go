@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,9 +13,48 @@ import (
 	"github.com/mainstay-go/mainstay/messaging/driver"
 )
 
-// Publish implements driver.Publisher. All messages are given to the client
-// before the first answer is waited for.
+// Publish implements driver.Publisher.
 func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
+	errs := b.publish(ctx, msgs)
+	// A topic may take less than the client does, and then its broker refuses
+	// a batch as a whole: alone, most of it is not too large. What would fall
+	// behind a later message of its key stays refused.
+	held := make(map[[2]string]bool)
+	var again []int
+	for i := len(msgs) - 1; i >= 0; i-- {
+		key := [2]string{msgs[i].Topic, msgs[i].Key}
+		switch {
+		case errs[i] == nil:
+			held[key] = true
+		case !errors.Is(errs[i], sarama.ErrMessageSizeTooLarge):
+		case msgs[i].Key != "" && held[key]:
+			errs[i] = fmt.Errorf("refused together with other messages, publish it again: %w", sarama.ErrMessageSizeTooLarge)
+		default:
+			again = append(again, i)
+		}
+	}
+	for _, i := range slices.Backward(again) {
+		errs[i] = b.publish(ctx, msgs[i:i+1])[0]
+	}
+	b.forget(msgs, errs)
+	return errs
+}
+
+// forget has the topics of what became unknown looked up before they are used
+// again: one of them may have been deleted.
+func (b *broker) forget(msgs []driver.Message, errs []error) {
+	for i := range errs {
+		if errors.Is(errs[i], driver.ErrUnknown) {
+			b.mu.Lock()
+			delete(b.known, msgs[i].Topic)
+			b.mu.Unlock()
+		}
+	}
+}
+
+// publish gives all messages to the client before it waits for the first
+// answer.
+func (b *broker) publish(ctx context.Context, msgs []driver.Message) []error {
 	c := &call{errs: make([]error, len(msgs)), open: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{})}
 	if len(msgs) == 0 {
 		return c.errs
@@ -113,14 +153,18 @@ func (b *broker) currentProducer(ctx context.Context) (*producer, error) {
 		return nil, err
 	}
 	p = &producer{broker: b, client: client, async: async, closing: make(chan struct{}), ended: make(chan struct{})}
-	p.listen()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		b.wg.Go(func() { _ = p.close(context.Background()) })
+	closed = b.closed
+	if !closed {
+		b.producer = p
+		b.wg.Go(p.listen)
+	}
+	b.mu.Unlock()
+	if closed {
+		_ = async.Close() // it holds nothing yet
+		_ = client.Close()
 		return nil, driver.ErrClosed
 	}
-	b.producer = p
 	return p, nil
 }
 
@@ -163,6 +207,7 @@ func (p *producer) send(ctx context.Context, m *sarama.ProducerMessage) error {
 	}
 }
 
+// listen passes the answers on, until close.
 func (p *producer) listen() {
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -179,10 +224,8 @@ func (p *producer) listen() {
 			}
 		}
 	})
-	p.broker.wg.Go(func() {
-		wg.Wait()
-		close(p.ended)
-	})
+	wg.Wait()
+	close(p.ended)
 }
 
 // close waits for what was given to the client, no longer than ctx: then it is

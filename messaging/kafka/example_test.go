@@ -1,0 +1,44 @@
+package kafka_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/kafka"
+)
+
+type order struct {
+	ID    string
+	Total int
+}
+
+var orders = messaging.NewTopic("orders", messaging.JSON[order]())
+
+// A program that was written against messaging/memory changes one line. This
+// example needs a Kafka, so it is compiled and not run.
+func ExampleOpen() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	broker, err := kafka.Open(ctx, []string{"localhost:9092"}, &kafka.Options{
+		Messaging:  messaging.Options{Topology: messaging.Declare},
+		Partitions: 16,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer broker.Close(ctx)
+
+	billing, err := broker.Consumer("billing", nil, orders.On(func(_ context.Context, o order, d *messaging.Delivery) error {
+		fmt.Println(o.ID, o.Total, d.Position)
+		return nil
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := billing.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
