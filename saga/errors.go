@@ -7,23 +7,24 @@ import (
 )
 
 var (
-	// ErrRolledBack: the saga was undone. What happened stands in the same error's text.
+	// ErrRolledBack means that the saga was undone; the same error's text says why.
 	ErrRolledBack = errors.New("rolled back")
-	// ErrParked: the saga waits for a person; see [Runner.Resume] and [Runner.Resolve].
+	// ErrParked means that the saga waits for a person; see [Runner.Resume] and [Runner.Resolve].
 	ErrParked = errors.New("parked")
-	// ErrPastPivot: the pivot may have run, so the saga can no longer be undone.
+	// ErrPastPivot means that the pivot may have run, so that nothing can be undone.
 	ErrPastPivot = errors.New("the pivot may have run")
-	// ErrNotFound: no saga has this ID.
+	// ErrNotFound means that no saga has this ID.
 	ErrNotFound = errors.New("not found")
-	// ErrExists: the ID belongs to a saga of another definition, or, from a
+	// ErrExists means that the ID is that of a saga of another definition, or, from a
 	// [Store], to any saga.
 	ErrExists = errors.New("the ID is taken")
-	// ErrDefinition: a definition is not sound, or not one the runner was made with.
+	// ErrDefinition means a definition that is not sound, or not one the runner was made with.
 	ErrDefinition = errors.New("definition")
-	// ErrStale: the record has been changed since it was read, or another
-	// runner owns it now.
+	// ErrStale means that the record has been changed since it was read, or that
+	// another runner owns it now.
 	ErrStale = errors.New("stale")
-	// ErrState: what was asked does not fit the saga's status, as resuming one that is not parked.
+	// ErrState means that what was asked does not fit the saga's status, as resuming
+	// one that is not parked.
 	ErrState = errors.New("not in this state")
 )
 

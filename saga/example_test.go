@@ -13,7 +13,7 @@ type Trip struct {
 	City, Hotel, Flight string
 }
 
-func bookHotel(_ context.Context, c saga.Call, t Trip) (string, error) {
+func bookHotel(_ context.Context, _ saga.Call, t Trip) (string, error) {
 	fmt.Println("book a hotel in", t.City)
 	return "room 7", nil
 }

@@ -20,6 +20,8 @@ type execution struct {
 	plan *plan
 	rec  Record // as last read or written
 
+	created  chan struct{} // nil, or closed when Create has returned
+	void     bool          // Create found another saga; set before created is closed
 	failures int           // calls of the current step that failed
 	pending  []Event       // to be recorded with the next write
 	unsure   bool          // rec may be out of date: read it before the next call
@@ -36,8 +38,8 @@ func (r *Runner) newExecution(s *session, rec Record) *execution {
 }
 
 // run returns when the saga has ended, is parked, is no longer ours, or the
-// session stops.
-func (x *execution) run() {
+// session stops. Ctx is that of the calls: it ends when the session has drained.
+func (x *execution) run(ctx context.Context) {
 	defer func() {
 		x.r.mu.Lock()
 		if x.r.held[x.rec.ID] == x {
@@ -45,12 +47,18 @@ func (x *execution) run() {
 		}
 		x.r.mu.Unlock()
 	}()
+	if x.created != nil {
+		<-x.created
+	}
+	if x.void {
+		return
+	}
 	for x.rec.Status.Active() {
 		if x.stopping() {
-			x.write(func(*Record) {}, true)
+			x.write(ctx, func(*Record) {}, true)
 			return
 		}
-		if !x.round() {
+		if !x.round(ctx) {
 			return
 		}
 	}
@@ -58,8 +66,8 @@ func (x *execution) run() {
 
 // round makes one call and records what it brought. It returns false when the
 // saga is no longer ours.
-func (x *execution) round() bool {
-	if (x.unsure || !x.r.leaseHeld(x.s)) && !x.reload() {
+func (x *execution) round(ctx context.Context) bool {
+	if (x.unsure || !x.r.leaseHeld(x.s)) && !x.reload(ctx) {
 		return false
 	}
 	if !x.rec.Status.Active() {
@@ -70,10 +78,10 @@ func (x *execution) round() bool {
 	if !undoing && x.plan.reversible(i) {
 		if why := x.plan.giveUp(&x.rec, time.Now()); why != "" {
 			// The step may have run before a crash, or in a call that was given up.
-			return x.advance(why, func(r *Record) { x.plan.unknown(r, why) })
+			return x.advance(ctx, why, func(r *Record) { x.plan.unknown(r, why) })
 		}
 	}
-	x.reportOverrun(i)
+	x.reportOverrun(ctx, i)
 	select {
 	case x.r.slots <- struct{}{}:
 	case <-x.s.stopping:
@@ -82,28 +90,28 @@ func (x *execution) round() bool {
 		x.unsure = true
 		return true
 	}
-	p := x.call(i)
+	p := x.call(ctx, i)
 	<-x.r.slots
 
 	st := x.plan.steps[i]
 	switch p.kind {
 	case replyDone:
-		return x.advance("done", func(r *Record) { x.plan.done(r, p.state, p.result, time.Now()) })
+		return x.advance(ctx, "done", func(r *Record) { x.plan.done(r, p.state, p.result, time.Now()) })
 	case replyRejected:
-		return x.advance("rejected: "+p.err.Error(), func(r *Record) { x.plan.refused(r, p.err) })
+		return x.advance(ctx, "rejected: "+p.err.Error(), func(r *Record) { x.plan.refused(r, p.err) })
 	case replyOngoing:
 		x.failures = 0
-		return x.wait(p.after)
+		return x.wait(ctx, p.after)
 	}
-	if x.s.calls.Err() != nil {
+	if ctx.Err() != nil {
 		return true // ended by us, not by the step; its next owner calls it again
 	}
 	if x.failures++; p.permanent || x.failures >= st.opts.attempts(st.kind, x.rec.Op) {
 		why := fmt.Sprintf("unknown outcome after %d attempts: %v", x.failures, p.err)
-		return x.advance(why, func(r *Record) { x.plan.unknown(r, why) })
+		return x.advance(ctx, why, func(r *Record) { x.plan.unknown(r, why) })
 	}
 	x.noteFailure(p.err)
-	return x.wait(max(p.after, st.opts.backoff(st.kind, x.rec.Op).Delay(x.failures)))
+	return x.wait(ctx, max(p.after, st.opts.backoff(st.kind, x.rec.Op).Delay(x.failures)))
 }
 
 // noteFailure remembers the first failures of a step; a step that fails for
@@ -127,13 +135,13 @@ func shorten(s string) string {
 	return s[:limit] + " …"
 }
 
-func (x *execution) reportOverrun(i int) {
+func (x *execution) reportOverrun(ctx context.Context, i int) {
 	if x.overdue || x.plan.reversible(i) || x.rec.Status != Running || !x.plan.overdue(&x.rec, time.Now()) {
 		return
 	}
 	x.overdue = true
-	x.r.tel.overdue.Add(x.s.calls, 1, withDefinition(x.plan.name))
-	x.r.opts.Logger.WarnContext(x.s.calls, "saga: past its deadline, and past the point of return",
+	x.r.tel.overdue.Add(ctx, 1, withDefinition(x.plan.name))
+	x.r.opts.Logger.WarnContext(ctx, "saga: past its deadline, and past the point of return",
 		"saga", x.rec.ID, "definition", x.plan.name, "step", x.rec.Step, "deadline", x.plan.deadline)
 }
 
@@ -162,13 +170,13 @@ type reply struct {
 var errNoCall = errors.New("Options.Intercept returned nil, and next had not succeeded")
 
 // call calls the step once.
-func (x *execution) call(i int) reply {
+func (x *execution) call(ctx context.Context, i int) reply {
 	st, rec := x.plan.steps[i], &x.rec
 	c := Call{
 		Saga: rec.ID, Step: rec.Step, Op: rec.Op, Attempt: x.failures + 1, Fence: rec.Fence,
 		Key: keyOf(x.plan.name, rec.ID, rec.Step, rec.Op),
 	}
-	ctx, cancel := context.WithTimeout(x.s.calls, orDefault(st.opts.Timeout, defaultTimeout))
+	ctx, cancel := context.WithTimeout(ctx, orDefault(st.opts.Timeout, defaultTimeout))
 	defer cancel()
 	if rec.Op == Action && x.plan.reversible(i) {
 		if x.plan.deadline > 0 {
@@ -269,7 +277,7 @@ func (x *execution) stopping() bool {
 
 // wait pauses before the next call of the same step. A pause longer than the
 // lease is stored, and the saga given up until it is over.
-func (x *execution) wait(d time.Duration) bool {
+func (x *execution) wait(ctx context.Context, d time.Duration) bool {
 	x.unsure = true
 	now := time.Now()
 	i := x.plan.index(x.rec.Step)
@@ -277,7 +285,7 @@ func (x *execution) wait(d time.Duration) bool {
 		d = min(d, x.rec.Started.Add(x.plan.deadline).Sub(now))
 	}
 	if d >= x.r.opts.Lease {
-		x.write(func(r *Record) { r.Wake = now.Add(d) }, true)
+		x.write(ctx, func(r *Record) { r.Wake = now.Add(d) }, true)
 		return false
 	}
 	timer := time.NewTimer(d)
@@ -291,29 +299,29 @@ func (x *execution) wait(d time.Duration) bool {
 }
 
 // advance records a transition.
-func (x *execution) advance(text string, change func(*Record)) bool {
+func (x *execution) advance(ctx context.Context, text string, change func(*Record)) bool {
 	attempt := x.failures
 	if text == "done" {
 		attempt++
 	}
 	x.pending = append(x.pending, x.event(text, attempt))
 	before := x.rec.Status
-	if !x.write(change, false) {
+	if !x.write(ctx, change, false) {
 		return false
 	}
 	x.failures = x.rec.Attempt
 	if before != x.rec.Status {
-		x.announce()
+		x.announce(ctx)
 	}
 	return true
 }
 
 // announce tells whoever wants to know that the status has changed.
-func (x *execution) announce() {
+func (x *execution) announce(ctx context.Context) {
 	r := &x.rec
-	x.r.tel.changed.Add(x.s.calls, 1, withStatus(x.plan.name, r.Status))
+	x.r.tel.changed.Add(ctx, 1, withStatus(x.plan.name, r.Status))
 	if r.Status == Parked {
-		x.r.opts.Logger.ErrorContext(x.s.calls, "saga: parked; it waits for Resume or Resolve",
+		x.r.opts.Logger.ErrorContext(ctx, "saga: parked; it waits for Resume or Resolve",
 			"saga", r.ID, "definition", x.plan.name, "step", r.Step, "op", r.Op.String(), "error", r.Err)
 	}
 	if !r.Status.Active() {
@@ -324,7 +332,7 @@ func (x *execution) announce() {
 // write stores the record after change and the pending events. It returns true
 // when that is durable and the saga still ours, false when another runner owns
 // it or the session ended first. With release, the saga is given up.
-func (x *execution) write(change func(*Record), release bool) bool {
+func (x *execution) write(ctx context.Context, change func(*Record), release bool) bool {
 	for try := 1; ; try++ {
 		next := x.rec.Clone()
 		next.Attempt = x.failures
@@ -332,7 +340,7 @@ func (x *execution) write(change func(*Record), release bool) bool {
 		next.Updated = time.Now()
 		note(&next, x.pending...)
 		release := release || !next.Status.Active()
-		err := x.r.commit.apply(x.s.calls, Change{Record: next, Rev: x.rec.Rev, Fence: x.rec.Fence, Release: release}, x.r.opts.Lease)
+		err := x.r.commit.apply(ctx, Change{Record: next, Rev: x.rec.Rev, Fence: x.rec.Fence, Release: release}, x.r.opts.Lease)
 		if err == nil {
 			next.Rev, next.Fence = x.rec.Rev+1, x.rec.Fence
 			x.rec, x.pending = next, nil
@@ -342,14 +350,14 @@ func (x *execution) write(change func(*Record), release bool) bool {
 			return false
 		}
 		if !errors.Is(err, ErrStale) {
-			x.r.opts.Logger.WarnContext(x.s.calls, "saga: the store failed; trying again", "saga", x.rec.ID, "error", err)
-			if !x.pause(try) {
+			x.r.opts.Logger.WarnContext(ctx, "saga: the store failed; trying again", "saga", x.rec.ID, "error", err)
+			if !x.pause(ctx, try) {
 				return false
 			}
 		}
 		// Somebody else wrote, or an earlier try of ours arrived unseen.
 		was := x.rec
-		if !x.reload() {
+		if !x.reload(ctx) {
 			return false
 		}
 		if x.rec.Status != was.Status || x.rec.Step != was.Step || x.rec.Op != was.Op {
@@ -361,10 +369,10 @@ func (x *execution) write(change func(*Record), release bool) bool {
 
 // reload reads the record, however often it takes. It returns false if the saga
 // is no longer ours.
-func (x *execution) reload() bool {
+func (x *execution) reload(ctx context.Context) bool {
 	for try := 1; ; try++ {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.s.calls), x.r.opts.Lease)
-		rec, err := x.r.store.Load(ctx, x.rec.ID)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.r.opts.Lease)
+		rec, err := x.r.store.Load(bounded, x.rec.ID)
 		cancel()
 		switch {
 		case err == nil:
@@ -376,7 +384,7 @@ func (x *execution) reload() bool {
 		case errors.Is(err, ErrNotFound):
 			return false
 		}
-		if !x.pause(try) {
+		if !x.pause(ctx, try) {
 			return false
 		}
 	}
@@ -384,13 +392,13 @@ func (x *execution) reload() bool {
 
 // pause waits before the store is tried again, and returns false once the
 // session's time is over.
-func (x *execution) pause(try int) bool {
+func (x *execution) pause(ctx context.Context, try int) bool {
 	timer := time.NewTimer(concurrency.Backoff{}.Delay(try))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-x.s.calls.Done():
+	case <-ctx.Done():
 		return false
 	}
 }

@@ -68,9 +68,8 @@ type Runner struct {
 // session is one Run: its owner name and its goroutines.
 type session struct {
 	owner    string
-	calls    context.Context // of actions and compensations; ends after Drain
+	launch   func(*execution) // on a goroutine that Run waits for
 	stopping chan struct{}
-	wg       sync.WaitGroup
 	beat     time.Time // when the last successful heartbeat was sent; under Runner.mu
 }
 
@@ -156,7 +155,9 @@ func (r *Runner) Run(ctx context.Context) error {
 
 	calls, endCalls := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endCalls(nil)
-	s := &session{owner: rand.Text(), calls: calls, stopping: make(chan struct{})}
+	var wg sync.WaitGroup
+	s := &session{owner: rand.Text(), stopping: make(chan struct{})}
+	s.launch = func(x *execution) { wg.Go(func() { x.run(calls) }) }
 	if err := r.heartbeat(ctx, s); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -172,14 +173,14 @@ func (r *Runner) Run(ctx context.Context) error {
 	var beats sync.WaitGroup
 	beats.Go(func() { r.keepBeating(beating, s) })
 
-	r.keepClaiming(ctx, s)
+	r.keepClaiming(ctx, calls, s)
 
 	r.mu.Lock()
 	r.session = nil
 	r.mu.Unlock()
 	close(s.stopping)
 	drain := time.AfterFunc(r.opts.Drain, func() { endCalls(errDrained) })
-	s.wg.Wait()
+	wg.Wait()
 	drain.Stop()
 	stopBeating()
 	beats.Wait()
@@ -229,11 +230,11 @@ func (r *Runner) leaseHeld(s *session) bool {
 	return time.Since(s.beat) < r.opts.Lease
 }
 
-func (r *Runner) keepClaiming(ctx context.Context, s *session) {
+func (r *Runner) keepClaiming(ctx, calls context.Context, s *session) {
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		r.claim(ctx, s)
+		r.claim(ctx, calls, s)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -242,7 +243,7 @@ func (r *Runner) keepClaiming(ctx context.Context, s *session) {
 	}
 }
 
-func (r *Runner) claim(ctx context.Context, s *session) {
+func (r *Runner) claim(ctx, calls context.Context, s *session) {
 	for ctx.Err() == nil {
 		r.mu.Lock()
 		room := min(r.opts.Concurrency*heldPerSlot-len(r.held), 256)
@@ -251,7 +252,7 @@ func (r *Runner) claim(ctx context.Context, s *session) {
 			return
 		}
 		// Not ctx: a claim whose answer is thrown away would stay claimed.
-		bounded, cancel := context.WithTimeout(s.calls, r.opts.Lease)
+		bounded, cancel := context.WithTimeout(calls, r.opts.Lease)
 		records, err := r.store.Claim(bounded, s.owner, r.shapes, room)
 		cancel()
 		if err != nil {
@@ -263,7 +264,7 @@ func (r *Runner) claim(ctx context.Context, s *session) {
 			r.mu.Lock()
 			r.held[rec.ID] = x
 			r.mu.Unlock()
-			s.wg.Go(x.run)
+			s.launch(x)
 		}
 		if len(records) < room {
 			return

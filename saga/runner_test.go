@@ -97,10 +97,10 @@ func TestModel(t *testing.T) {
 		opts := StepOptions{Attempts: 3}
 		for i, k := range kinds {
 			name := fmt.Sprint("s", i)
-			do := func(_ context.Context, c Call, o order) (string, error) {
+			do := func(_ context.Context, c Call, _ order) (string, error) {
 				return name, answer(c, answers[i])
 			}
-			undo := func(_ context.Context, c Call, o order, out Outcome[string]) error {
+			undo := func(_ context.Context, c Call, _ order, out Outcome[string]) error {
 				if out.Known != (answers[i] == "done" || answers[i] == "late" || answers[i] == "ongoing") || out.Known != (out.Value == name) {
 					failf("%s answered %s, and its compensation got %+v", name, answers[i], out)
 				}
@@ -287,7 +287,7 @@ func TestDeadlineBeforeThePivotUndoes(t *testing.T) {
 		}
 		d := Define("d", 1, Before(
 			Undoable("a", act("a"), undo, (*order).add),
-			Undoable("b", func(ctx context.Context, _ Call, _ order) (string, error) { return "", Ongoing(time.Minute) }, undo, (*order).add),
+			Undoable("b", func(_ context.Context, _ Call, _ order) (string, error) { return "", Ongoing(time.Minute) }, undo, (*order).add),
 		), Pivot("p", act("p"), (*order).add)).Deadline(10 * time.Minute)
 		r := runner(t, NewMemoryStore(), nil, d)
 		start(t, r)

@@ -57,8 +57,9 @@ func (r *Runner) create(ctx context.Context, rec Record) error {
 		rec.Owner, rec.Fence = s.owner, 1
 		x = r.newExecution(s, rec.Clone())
 		x.rec.Rev = 1
+		x.created = make(chan struct{})
 		r.held[rec.ID] = x
-		s.wg.Add(1)
+		s.launch(x) // while the session is known not to have ended
 	}
 	r.mu.Unlock()
 	err := r.store.Create(ctx, rec)
@@ -66,22 +67,10 @@ func (r *Runner) create(ctx context.Context, rec Record) error {
 		r.lookNow()
 		return err
 	}
-	if errors.Is(err, ErrExists) {
-		r.mu.Lock()
-		if r.held[rec.ID] == x {
-			delete(r.held, rec.ID)
-		}
-		r.mu.Unlock()
-		s.wg.Done()
-		return err
-	}
 	// After an unknown error the record may be there with our name on it, so
 	// the execution looks for itself.
-	x.unsure = err != nil
-	go func() {
-		defer s.wg.Done()
-		x.run()
-	}()
+	x.void, x.unsure = errors.Is(err, ErrExists), err != nil
+	close(x.created)
 	return err
 }
 

@@ -12,15 +12,15 @@ import (
 type Status int
 
 const (
-	// Running: going forward.
+	// Running is going forward.
 	Running Status = iota + 1
-	// RollingBack: undoing.
+	// RollingBack is undoing.
 	RollingBack
-	// Completed: every step is done. An end.
+	// Completed is an end: every step is done.
 	Completed
-	// RolledBack: everything that may have run is undone. An end.
+	// RolledBack is an end: everything that may have run is undone.
 	RolledBack
-	// Parked: waiting for [Runner.Resume] or [Runner.Resolve].
+	// Parked is waiting for [Runner.Resume] or [Runner.Resolve].
 	Parked
 )
 

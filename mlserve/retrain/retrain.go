@@ -42,10 +42,10 @@ type Run struct {
 }
 
 var (
-	// ErrLimited: the budget does not allow a run now. The error carries the
+	// ErrLimited means that the budget allows no run now. The error carries the
 	// time to wait, see concurrency.Advice.
 	ErrLimited = errors.New("limited")
-	// ErrBusy: a run for this model goes on already, and the trigger starts one
+	// ErrBusy means that a run for this model goes on, and the trigger starts one
 	// at a time.
 	ErrBusy = errors.New("a run is going on")
 )

@@ -65,8 +65,7 @@ func Example() {
 	rolling := rollout.Define("price-rollout", 1, rollout.Plan{
 		Model: "price", Server: server, Registry: models,
 		Train: func(_ context.Context, _ saga.Call, cause string) (rollout.Candidate, error) {
-			fmt.Println("train, because of", cause)
-			return rollout.Candidate{Manifest: mlserve.Manifest{Version: "2"}}, nil
+			return rollout.Candidate{Manifest: mlserve.Manifest{Version: "2", Metadata: map[string]string{"cause": cause}}}, nil
 		},
 		Open:   func(rollout.Candidate) (fs.FS, error) { return file("12"), nil },
 		Canary: []rollout.Stage{{Share: 0.1, For: 10 * time.Millisecond}}, // without a Judge, time alone decides
@@ -86,14 +85,13 @@ func Example() {
 	fmt.Println(run == same, err)
 
 	state, err := rolling.Wait(ctx, runner, run.ID)
-	fmt.Println(state.Previous, "→", state.Candidate.Manifest.Version, err)
+	fmt.Println(state.Previous, "→", state.Candidate.Manifest.Version, state.Candidate.Manifest.Metadata["cause"], err)
 	answer, err := server.Predict(ctx, "price", mlserve.Request{Input: mlserve.Rows([]float64{1})})
 	fmt.Println(answer.Version, answer.Output[0].Data, err)
 	stop()
 	<-ended
 	// Output:
-	// train, because of a drift of age
 	// true <nil>
-	// 1 → 2 <nil>
+	// 1 → 2 a drift of age <nil>
 	// 2 [12] <nil>
 }

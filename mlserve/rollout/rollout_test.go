@@ -395,7 +395,7 @@ func TestFinite(t *testing.T) {
 	}
 	v := finite(mlserve.Verdict{Evidence: []mlserve.Evidence{{EValue: inf, Control: inf - inf, Candidate: -inf}}})
 	e := v.Evidence[0]
-	require.Equal(t, 0.0, e.Control)
+	require.Zero(t, e.Control)
 	require.Less(t, e.EValue, inf)
 	require.Greater(t, e.Candidate, -inf)
 }

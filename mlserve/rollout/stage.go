@@ -30,12 +30,14 @@ type trial struct {
 	judge mlserve.Judge // nil: time alone decides
 }
 
+// Observe hands the outcome to the judge.
 func (t *trial) Observe(o mlserve.Outcome) {
 	if t.judge != nil {
 		t.judge.Observe(o)
 	}
 }
 
+// Verdict is the judge's.
 func (t *trial) Verdict() mlserve.Verdict {
 	if t.judge == nil {
 		return mlserve.Verdict{}

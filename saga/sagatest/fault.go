@@ -95,7 +95,7 @@ func (s schedule) String() string {
 // parseSchedule reads what String writes.
 func parseSchedule(text string) (schedule, error) {
 	var s schedule
-	for _, part := range strings.Fields(text) {
+	for part := range strings.FieldsSeq(text) {
 		k, at, _ := strings.Cut(part, ":")
 		p, ok := parsePoint(at)
 		kinds := append([]kind{reject}, callKinds...)

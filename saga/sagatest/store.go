@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -314,7 +315,7 @@ func TestStore(t *testing.T, open func(*testing.T) saga.Store) {
 	})
 	rule("Claim obeys its limit", func(k kit) {
 		for i := range 5 {
-			k.create(record(fmt.Sprint(i)))
+			k.create(record(strconv.Itoa(i)))
 		}
 		k.beat("me", time.Hour)
 		for i, want := range []int{0, 3, 2, 0} {
@@ -378,7 +379,7 @@ func TestStore(t *testing.T, open func(*testing.T) saga.Store) {
 	rule("a saga is claimed by one of many", func(k kit) {
 		const sagas, claimants = 20, 4
 		for i := range sagas {
-			k.create(record(fmt.Sprint(i)))
+			k.create(record(strconv.Itoa(i)))
 		}
 		var mu sync.Mutex
 		got := map[string]int{}
@@ -403,7 +404,7 @@ func TestStore(t *testing.T, open func(*testing.T) saga.Store) {
 		}
 		wg.Wait()
 		for i := range sagas {
-			if n := got[fmt.Sprint(i)]; n != 1 {
+			if n := got[strconv.Itoa(i)]; n != 1 {
 				k.Errorf("saga %d was claimed %d times", i, n)
 			}
 		}
@@ -435,7 +436,8 @@ func TestStore(t *testing.T, open func(*testing.T) saga.Store) {
 				k.Errorf("Scan(%+v) gave %q, want %q", q, got, want)
 			}
 		}
-		for range k.Scan(k.Context(), saga.Query{}) {
+		for _, err := range k.Scan(k.Context(), saga.Query{}) {
+			k.wantErr(err, nil, "Scan that is left")
 			break
 		}
 		for r, err := range k.Scan(k.Context(), saga.Query{}) { // the store may be used meanwhile
@@ -471,7 +473,8 @@ func TestStore(t *testing.T, open func(*testing.T) saga.Store) {
 		spoil(r)
 		spoil(k.load("a"))
 		k.equal(k.load("a"), record("a"), "after the caller wrote into its copies")
-		for r := range k.Scan(k.Context(), saga.Query{}) {
+		for r, err := range k.Scan(k.Context(), saga.Query{}) {
+			k.wantErr(err, nil, "Scan")
 			spoil(r)
 		}
 		r = record("a")

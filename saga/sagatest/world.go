@@ -103,7 +103,7 @@ func (w *world[S]) until(ctx context.Context, p *process[S], runner *saga.Runner
 		select {
 		case <-p.gone:
 			stop()
-			<-done
+			<-done //nolint:errcheck // its process is gone
 			if !p.isFrozen() {
 				p.shutDown()
 			}
@@ -121,8 +121,7 @@ func (w *world[S]) until(ctx context.Context, p *process[S], runner *saga.Runner
 			continue // whoever started it asks again
 		}
 		info, getErr := w.operator.Get(ctx, sagaID)
-		switch {
-		case getErr != nil || info.Status.Active():
+		if getErr != nil || info.Status.Active() {
 			if ctx.Err() != nil {
 				return false, context.Cause(ctx)
 			}
@@ -139,7 +138,7 @@ func (w *world[S]) until(ctx context.Context, p *process[S], runner *saga.Runner
 		}
 		*resumed = true
 		w.end.Parked = info.Step
-		w.note("parked at %s: %s", info.Step, info.Err)
+		w.notef("parked at %s: %s", info.Step, info.Err)
 		if err := w.check(); err != nil {
 			return true, err
 		}
@@ -191,7 +190,7 @@ func (w *world[S]) boot(ctx context.Context) (*process[S], *saga.Runner, error) 
 
 func (p *process[S]) shutDown() {
 	p.cancel()
-	<-p.ended
+	<-p.ended //nolint:errcheck // what Run says of a process that crashed does not matter
 }
 
 // bury lets the frozen processes go on, and waits for them to end.
@@ -224,7 +223,7 @@ func (p *process[S]) isFrozen() bool {
 	return p.frozen
 }
 
-func (w *world[S]) note(format string, args ...any) {
+func (w *world[S]) notef(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = append(w.log, "  "+fmt.Sprintf(format, args...))
@@ -328,10 +327,12 @@ func (l *link[S]) write(create bool, do func() error) error {
 	}
 }
 
+// Create disturbs the write that makes the saga.
 func (l *link[S]) Create(ctx context.Context, r saga.Record) error {
 	return l.write(true, func() error { return l.p.w.store.Create(ctx, r) })
 }
 
+// Commit disturbs the writes that move it on.
 func (l *link[S]) Commit(ctx context.Context, changes []saga.Change) (results []error, err error) {
 	err = l.write(false, func() error {
 		// A frozen process writes long after its context has ended.
@@ -347,6 +348,7 @@ func (l *link[S]) Commit(ctx context.Context, changes []saga.Change) (results []
 	return results, err
 }
 
+// Claim fails once the process has crashed.
 func (l *link[S]) Claim(ctx context.Context, owner string, shapes []saga.Shape, limit int) ([]saga.Record, error) {
 	if err := l.up(); err != nil {
 		return nil, err
@@ -354,6 +356,7 @@ func (l *link[S]) Claim(ctx context.Context, owner string, shapes []saga.Shape, 
 	return l.p.w.store.Claim(ctx, owner, shapes, limit)
 }
 
+// Beat fails once the process has crashed.
 func (l *link[S]) Beat(ctx context.Context, owner string, ttl time.Duration) error {
 	if err := l.up(); err != nil {
 		return err
@@ -361,6 +364,7 @@ func (l *link[S]) Beat(ctx context.Context, owner string, ttl time.Duration) err
 	return l.p.w.store.Beat(ctx, owner, ttl)
 }
 
+// Load fails once the process has crashed.
 func (l *link[S]) Load(ctx context.Context, id string) (saga.Record, error) {
 	if err := l.up(); err != nil {
 		return saga.Record{}, err
@@ -368,6 +372,7 @@ func (l *link[S]) Load(ctx context.Context, id string) (saga.Record, error) {
 	return l.p.w.store.Load(ctx, id)
 }
 
+// Scan is not disturbed: no runner needs it.
 func (l *link[S]) Scan(ctx context.Context, q saga.Query) iter.Seq2[saga.Record, error] {
 	return l.p.w.store.Scan(ctx, q)
 }
