@@ -106,11 +106,11 @@ func (refusing) Acquire(context.Context, int64) (concurrency.Permit, error) {
 func TestLimiterLearns(t *testing.T) {
 	var results []error
 	s := mlserve.New(nil)
-	limiter := limiterFunc(func(ctx context.Context) concurrency.Permit {
+	limiter := limiterFunc(func(ctx context.Context) (concurrency.Permit, error) {
 		return concurrency.NewPermit(ctx, func(known bool, err error) {
 			require.True(t, known)
 			results = append(results, err)
-		})
+		}), nil
 	})
 	faulty := slowed(1, 0, 0)
 	require.NoError(t, s.AddModel("m", "1", faulty, &mlserve.ModelOptions{Limiter: limiter}))
@@ -121,11 +121,9 @@ func TestLimiterLearns(t *testing.T) {
 	require.Equal(t, []error{nil, mlservetest.ErrFaulty}, results)
 }
 
-type limiterFunc func(context.Context) concurrency.Permit
+type limiterFunc func(context.Context) (concurrency.Permit, error)
 
-func (f limiterFunc) Acquire(ctx context.Context, _ int64) (concurrency.Permit, error) {
-	return f(ctx), nil
-}
+func (f limiterFunc) Acquire(ctx context.Context, _ int64) (concurrency.Permit, error) { return f(ctx) }
 
 // Two versions of different latency share one deadline: the quick one answers,
 // the slow one's keys get the ladder, nobody waits longer than promised.

@@ -122,6 +122,7 @@ func TestTensorJSON(t *testing.T) {
 		`{"name":"x","shape":[],"datatype":"FP32","data":[1]}`,
 		`{"name":"x","shape":[-1],"datatype":"FP32","data":[1]}`,
 		`{"name":"x","shape":[4611686018427387904,4],"datatype":"FP32","data":[]}`,
+		`{"name":"x","shape":[1099511627776],"datatype":"BYTES","data":["a"]}`, // 16 TB, if believed
 		`{"name":"x","shape":[1],"datatype":"FP32"}`,
 		`{"name":"x","shape":[1],"datatype":"FP32","data":[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]}`,
 		`[]`,

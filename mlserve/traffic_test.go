@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/mainstay-go/mainstay/concurrency"
 	"github.com/mainstay-go/mainstay/mlserve"
 )
 
@@ -163,6 +164,13 @@ func TestJudgeHearsEveryOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := mlserve.New(nil)
 		o := &mlserve.ModelOptions{Policy: mlserve.All(), Timeout: 100 * time.Millisecond}
+		admit := true
+		o.Limiter = limiterFunc(func(context.Context) (concurrency.Permit, error) {
+			if !admit {
+				return concurrency.Permit{}, concurrency.ErrRejected
+			}
+			return concurrency.Permit{}, nil
+		})
 		require.NoError(t, s.AddModel("m", "0", newVersioned(0), o))
 		mood := func(context.Context) error { return nil }
 		moody := newAnswering(nil)
@@ -195,13 +203,15 @@ func TestJudgeHearsEveryOutcome(t *testing.T) {
 		require.ErrorIs(t, ask(), context.DeadlineExceeded)
 		require.Equal(t, outcomes(1, 100*time.Millisecond), j.take())
 
-		// What is the caller's own doing says nothing about the version.
+		// What is the caller's own doing, or was never admitted, says nothing about the version.
 		_, err := s.Predict(bg, "m", mlserve.Request{Key: "k", Input: mlserve.Rows([]float64{1})})
 		require.ErrorIs(t, err, mlserve.ErrInput)
 		ctx, cancel := context.WithCancel(bg)
 		time.AfterFunc(time.Millisecond, cancel)
 		_, err = s.Predict(ctx, "m", mlserve.Request{Key: "k", Input: rows(1)})
 		require.Error(t, err)
+		admit = false
+		require.ErrorIs(t, ask(), concurrency.ErrRejected)
 		require.Empty(t, j.take())
 
 		// Later news about a request.
@@ -247,7 +257,7 @@ func TestShadowIsNeverReturned(t *testing.T) {
 		go func() { ended <- s.Run(ctx) }()
 		data := []float32{3, 4}
 		for range 20 {
-			resp, err := s.Predict(bg, "m", mlserve.Request{Key: "k", Input: mlserve.Rows(data)})
+			resp, err := s.Predict(bg, "m", mlserve.Request{Key: "k", Input: mlserve.Batch{{Name: "x", Shape: []int{1, 2}, Data: data}}})
 			require.NoError(t, err)
 			require.Equal(t, "1", resp.Version)
 			require.Equal(t, []float64{1}, resp.Output[0].Data)
