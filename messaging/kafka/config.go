@@ -59,7 +59,7 @@ func groupConfig(c *sarama.Config, drain time.Duration) *sarama.Config {
 	g := &k.Group
 	g.ResetInvalidOffsets = true
 	g.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}
-	g.Rebalance.Strategy = nil //nolint:staticcheck // deprecated, and would win over GroupStrategies
+	g.Rebalance.Strategy = nil // it would win over GroupStrategies
 	unlessSet(&g.Heartbeat.Interval, 3*time.Second, 500*time.Millisecond)
 	unlessSet(&g.Rebalance.Retry.Backoff, 2*time.Second, 100*time.Millisecond)
 	g.Rebalance.Retry.Max = max(g.Rebalance.Retry.Max, 20)

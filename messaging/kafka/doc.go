@@ -29,13 +29,18 @@
 // Kafka keeps a position for each partition and no state for a message, so a
 // retry waits in the consumer, as messaging.RetryPolicy says: it holds the
 // message, its key waits, the partition's committed position stays before it,
-// and a restart begins the count of attempts again. Rebalances are cooperative:
+// and a restart begins the count of attempts again. When 16384 messages of a
+// partition lie beyond one that waits, reading the partition pauses: that many,
+// at most, are delivered again after a crash. Rebalances are cooperative:
 // only the partitions that move are interrupted. Their handlers are told
 // (messaging.ErrRevoked), have a while to give back what they hold, and what
-// they did is committed before the next owner begins.
+// was settled before is committed before the next owner begins. A member that
+// dies is noticed after Sarama.Consumer.Group.Session.Timeout, 10 s.
 //
 // # Unsupported
 //
-// Transactions. Delays and attempt counts that outlive the process. Compacted
-// deletes: an empty body is an empty value, never a tombstone.
+// Transactions. Delays and attempt counts that outlive the process: the front
+// holds what is retried. Lag (driver.Lagger). Compacted deletes: an empty body
+// is an empty value, never a tombstone. Topics of one broker with different
+// numbers of partitions: declare those elsewhere.
 package kafka

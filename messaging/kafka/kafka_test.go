@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -89,6 +90,29 @@ func (s *scissors) cut(d time.Duration) {
 	time.Sleep(d)
 }
 
+func TestNothingIsLeftBehind(t *testing.T) {
+	addrs := servertest.Kafka(t)
+	name := fmt.Sprintf("leak-%d", time.Now().UnixNano())
+	use := func() {
+		b := open(t, addrs, &scissors{}, messaging.Declare)
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{Topic: name}))
+		c, err := b.Consumer(name, nil, messaging.On(name, func(context.Context, *messaging.Delivery) error {
+			stop()
+			return nil
+		}))
+		require.NoError(t, err)
+		require.NoError(t, c.Run(ctx))
+		require.NoError(t, b.Close(context.Background()))
+	}
+	use() // the metrics library keeps one for ever
+	before := runtime.NumGoroutine()
+	use()
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 10*time.Second, 50*time.Millisecond, // Eventually has one
+		"there were %d goroutines, and there are %d", before, runtime.NumGoroutine())
+}
+
 // TestChaos publishes and consumes while connections are cut, members of the
 // group come and go, and, where it can, the broker is killed.
 func TestChaos(t *testing.T) {
@@ -105,7 +129,7 @@ func TestChaos(t *testing.T) {
 	ended := make(chan error, 64)
 	member := func(ctx context.Context) error {
 		c, err := b.Consumer(name, &messaging.ConsumerOptions{Drain: 2 * time.Second},
-			messaging.On(name, func(ctx context.Context, _ *messaging.Delivery) error { return nil }).With(ledger.Middleware))
+			messaging.On(name, func(context.Context, *messaging.Delivery) error { return nil }).With(ledger.Middleware))
 		if err == nil {
 			err = c.Run(ctx)
 		}

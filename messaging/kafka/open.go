@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/IBM/sarama"
@@ -45,8 +46,8 @@ func Open(ctx context.Context, addrs []string, o *Options) (*messaging.Broker, e
 	if len(addrs) == 0 {
 		return fail(fmt.Errorf("%w: no addresses", messaging.ErrConfig))
 	}
-	if opts.Partitions < 0 || opts.Replicas < 0 {
-		return fail(fmt.Errorf("%w: Partitions is %d and Replicas %d: they must not be negative", messaging.ErrConfig, opts.Partitions, opts.Replicas))
+	if opts.Partitions < 0 || opts.Partitions > math.MaxInt32 || opts.Replicas < 0 || opts.Replicas > math.MaxInt16 {
+		return fail(fmt.Errorf("%w: Partitions is %d and Replicas %d: out of range", messaging.ErrConfig, opts.Partitions, opts.Replicas))
 	}
 	if opts.Partitions == 0 {
 		opts.Partitions = 8

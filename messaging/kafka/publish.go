@@ -217,7 +217,7 @@ func (p *producer) listen() {
 	})
 	wg.Go(func() {
 		for e := range p.async.Errors() {
-			err, fatal := judge(e.Err)
+			fatal, err := judge(e.Err)
 			e.Msg.Metadata.(*slot).answer(err)
 			if fatal {
 				p.broker.retire(p)
@@ -252,19 +252,19 @@ func (p *producer) close(ctx context.Context) error {
 // judge translates an error of the client. Where the message may have been
 // sent before the error it says unknown: the client retries, and does not tell
 // what happened to earlier tries. fatal: the producer's sequence is broken.
-func judge(err error) (_ error, fatal bool) {
+func judge(err error) (fatal bool, _ error) {
 	var config sarama.ConfigurationError
 	switch {
 	case errors.Is(err, sarama.ErrMessageSizeTooLarge), errors.As(err, &config):
-		return fmt.Errorf("%w: %w", driver.ErrTooLarge, err), false
+		return false, fmt.Errorf("%w: %w", driver.ErrTooLarge, err)
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed),
 		errors.Is(err, sarama.ErrInvalidTimestamp), errors.Is(err, sarama.ErrPolicyViolation), errors.Is(err, sarama.ErrInvalidRecord):
-		return err, false
+		return false, err
 	case errors.Is(err, sarama.ErrOutOfOrderSequenceNumber), errors.Is(err, sarama.ErrUnknownProducerID),
 		errors.Is(err, sarama.ErrInvalidProducerEpoch), errors.Is(err, sarama.ErrProducerFenced), errors.Is(err, sarama.ErrInvalidProducerIDMapping):
 		fatal = true
 	}
-	return fmt.Errorf("%w: %w", driver.ErrUnknown, err), fatal
+	return fatal, fmt.Errorf("%w: %w", driver.ErrUnknown, err)
 }
 
 // call is one Publish that waits.

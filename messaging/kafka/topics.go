@@ -21,9 +21,9 @@ func (b *broker) Declare(ctx context.Context, s driver.Subscription) error {
 	if err != nil {
 		return err
 	}
-	detail := &sarama.TopicDetail{NumPartitions: int32(b.partitions), ReplicationFactor: -1} //nolint:gosec // a setting
+	detail := &sarama.TopicDetail{NumPartitions: int32(b.partitions), ReplicationFactor: -1}
 	if b.replicas > 0 {
-		detail.ReplicationFactor = int16(b.replicas) //nolint:gosec // a setting
+		detail.ReplicationFactor = int16(b.replicas)
 	}
 	for _, topic := range missing {
 		err := b.call(ctx, func() error {
