@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,8 +87,8 @@ func start(ctx context.Context, c config, out io.Writer) (ok bool, err error) {
 
 func (a *app) close(ctx context.Context) error {
 	var errs []error
-	for i := len(a.closers) - 1; i >= 0; i-- {
-		errs = append(errs, a.closers[i](ctx))
+	for _, done := range slices.Backward(a.closers) {
+		errs = append(errs, done(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -118,7 +119,7 @@ func (c *config) check() error {
 		c.run = strconv.FormatInt(time.Now().UnixNano(), 36)
 	}
 	if len(c.run) > 40 || strings.ContainsFunc(c.run, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-')
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
 	}) {
 		return fmt.Errorf("-run %q: want up to 40 small letters, digits and dashes", c.run)
 	}
@@ -172,7 +173,7 @@ func (c *config) addrs() (map[string]string, error) {
 
 // freeAddr asks the system for a loopback port that nobody uses.
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}

@@ -97,7 +97,7 @@ func (a *app) customers(ctx context.Context) (bool, error) {
 	if err := a.print(&summary); err != nil {
 		return false, err
 	}
-	if a.serve != "" && a.config.role == "all" {
+	if a.serve != "" && a.role == "all" {
 		fmt.Fprintf(os.Stderr, "the gateway stays at http://%s; try:\n  curl 'http://%s/recommend?customer=%s&basket=20&depth=3'\n  curl http://%s/metrics\ninterrupt to end\n",
 			a.addr["gateway"], a.addr["gateway"], a.shop.Customers()[0].ID, a.addr["gateway"])
 		<-ctx.Done()
@@ -203,6 +203,9 @@ func (a *app) account(ctx context.Context, result load.Result, first learn.Repor
 	if err := a.settled(ctx, result, &in.Ingested); err != nil {
 		return in, err
 	}
+	if err := a.post(ctx, "model", "/finish", nil, nil); err != nil {
+		return in, err
+	}
 	err := a.patiently(ctx, func(ctx context.Context) error {
 		return wire.Get(ctx, a.client, a.url("ingest")+"/totals", result.End, &in.Totals)
 	})
@@ -224,15 +227,18 @@ func (a *app) account(ctx context.Context, result load.Result, first learn.Repor
 	if err != nil {
 		return in, err
 	}
-	err = a.patiently(ctx, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url("model")+"/audit", bytes.NewReader(body))
+	in.PeakRSS = peakRSS()
+	return in, a.post(ctx, "model", "/audit", body, &in.Audited)
+}
+
+func (a *app) post(ctx context.Context, service, path string, body []byte, out any) error {
+	return a.patiently(ctx, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url(service)+path, bytes.NewReader(body))
 		if err != nil {
 			return err
 		}
-		return wire.Do(a.client, req, &in.Audited)
+		return wire.Do(a.client, req, out)
 	})
-	in.PeakRSS = peakRSS()
-	return in, err
 }
 
 // settled waits until the ingest has applied, and the model's lake has seen,

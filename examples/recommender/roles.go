@@ -26,7 +26,7 @@ var retry = messaging.RetryPolicy{
 // single returns the services of one role, in the order in which they start; they
 // stop in the opposite one.
 func (a *app) single(ctx context.Context) ([]service, error) {
-	switch a.config.role {
+	switch a.role {
 	case "ingest":
 		return a.ingest(ctx)
 	case "model":
@@ -68,7 +68,7 @@ func (a *app) model(ctx context.Context) ([]service, error) {
 	rows := func(n int) int { return int(share * float64(n)) }
 	learner, err := learn.Open(ctx, learn.Options{
 		State: a.state, Services: a.services, Shop: a.shop, Clock: a.clock, Seed: a.seed, Meters: a.meters,
-		Window: rows(750), Train: rows(800), Evaluate: rows(300), MinKeys: 200, CrashAt: a.crashAt,
+		Window: rows(750), Train: rows(1500), Evaluate: rows(400), MinKeys: 200, CrashAt: a.crashAt,
 		Shadow: stage, Canary: []rollout.Stage{{Share: 0.1, For: 2 * stage}, {Share: 0.5, For: 2 * stage}},
 	})
 	if err != nil {
@@ -128,7 +128,7 @@ type outage struct {
 }
 
 func (o *outage) handler(next http.Handler) http.Handler {
-	away := o.Outage.Handler(next)
+	away := o.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			o.first.Do(func() {

@@ -45,7 +45,9 @@ func train(ctx context.Context, d *rank.Dataset, services *rank.Services, log []
 		return mlserve.Manifest{}, err
 	}
 	rows, labels := table.Learn()
-	booster, err := trainer.Train(ctx, table.Columns, rows, labels, trainer.Options{Rounds: 50, Depth: 5, Seed: seed, Pause: pause})
+	booster, err := trainer.Train(ctx, table.Columns, rows, labels, trainer.Options{
+		Rounds: 60, Depth: 4, LearningRate: 0.15, MinChildWeight: 3, Lambda: 2, Seed: seed, Pause: pause,
+	})
 	if err != nil {
 		return mlserve.Manifest{}, fmt.Errorf("training: %w", err)
 	}
@@ -178,7 +180,7 @@ func store(dir string, m mlserve.Manifest, files map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }() // what is left after the rename: nothing
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(tmp, name), content, 0o600); err != nil {
 			return err

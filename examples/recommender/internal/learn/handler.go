@@ -58,6 +58,7 @@ type Rollout struct {
 //	GET  /fallback   the small model of the version that serves
 //	GET  /hitrates   how the versions would have done since the last training
 //	POST /audit      checks samples of answers against the version they name
+//	POST /finish     no more visits come: undoes a rollout that is under way
 func (l *Learner) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", l.server.Handler(mlserve.OpenInference(), mlserve.Simple()))
@@ -65,6 +66,7 @@ func (l *Learner) Handler() http.Handler {
 	mux.HandleFunc("GET /fallback", l.serveFallback)
 	mux.HandleFunc("GET /hitrates", l.serveHitRates)
 	mux.HandleFunc("POST /audit", l.serveAudit)
+	mux.HandleFunc("POST /finish", l.serveFinish)
 	return mux
 }
 
@@ -164,7 +166,7 @@ func (l *Learner) serveHitRates(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	log := l.lake.Log()
-	data, err := rank.NewDataset(r.Context(), l.o.Services, l.o.Shop, log)
+	data, err := rank.NewDataset(r.Context(), l.o.Services, l.o.Shop, recent(log))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
@@ -175,6 +177,36 @@ func (l *Learner) serveHitRates(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	wire.Reply(w, rates)
+}
+
+// serveFinish ends what cannot end by itself: a canary without customers would
+// wait for keys. Past the pivot a rollout goes forward, and needs none.
+func (l *Learner) serveFinish(w http.ResponseWriter, r *http.Request) {
+	unfinished := saga.Query{Definition: l.rolling.Name(), Status: []saga.Status{saga.Running, saga.RollingBack}}
+	for first := true; ; first = false {
+		left := 0
+		for info, err := range l.runner.List(r.Context(), unfinished) {
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			left++
+			if first {
+				err := l.runner.Cancel(r.Context(), info.ID, "the run has ended")
+				l.sayf("no more visits: cancelling the rollout: %v", err)
+			}
+		}
+		if left == 0 {
+			wire.Reply(w, struct{}{})
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			http.Error(w, "a rollout is still under way", http.StatusServiceUnavailable)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // Audited says how many samples were checked, and how many were not what the

@@ -5,6 +5,7 @@ package learn
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/mainstay-go/mainstay/examples/recommender/internal/shop"
@@ -58,6 +59,9 @@ func (l *Lake) add(p shop.Purchase) {
 	}
 }
 
+// recent is what a training set is made of: enough to fill a week's windows.
+func recent(log []shop.Purchase) []shop.Purchase { return log[max(0, len(log)-40_000):] }
+
 func (l *Lake) next() int {
 	if len(l.log) == 0 {
 		return 0
@@ -69,5 +73,5 @@ func (l *Lake) next() int {
 func (l *Lake) Log() []shop.Purchase {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.log[:len(l.log):len(l.log)]
+	return slices.Clip(l.log)
 }

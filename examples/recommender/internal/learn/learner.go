@@ -218,13 +218,13 @@ func (l *Learner) drifted(ctx context.Context, a drift.Alert) error {
 		Key: idempotency.Key{Scope: "retrain", ID: a.ID}, Model: rank.Model, Reason: "drift of " + a.Feature.Name,
 	})
 	if errors.Is(err, retrain.ErrLimited) || errors.Is(err, retrain.ErrBusy) {
-		l.say("%s drifted, no retraining: %v", a.Feature.Name, err)
+		l.sayf("%s drifted, no retraining: %v", a.Feature.Name, err)
 		return nil
 	}
 	return err
 }
 
-func (l *Learner) say(format string, args ...any) {
+func (l *Learner) sayf(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.log = append(l.log, fmt.Sprintf("%6.1f s  %s", time.Since(l.started).Seconds(), fmt.Sprintf(format, args...)))
@@ -254,7 +254,7 @@ func (l *Learner) train(ctx context.Context, c saga.Call, cause string) (rollout
 		}
 		from = max(log[first].Seq, to-5*l.o.Train)
 	}
-	data, err := rank.NewDataset(ctx, l.o.Services, l.o.Shop, log)
+	data, err := rank.NewDataset(ctx, l.o.Services, l.o.Shop, recent(log))
 	if err != nil {
 		return rollout.Candidate{}, err
 	}
@@ -266,7 +266,7 @@ func (l *Learner) train(ctx context.Context, c saga.Call, cause string) (rollout
 	if err != nil {
 		return rollout.Candidate{}, err
 	}
-	l.say("%s: trained %s on %s", cause, version, m.Data)
+	l.sayf("%s: trained %s on %s", cause, version, m.Data)
 	return rollout.Candidate{Manifest: m, Location: dir}, nil
 }
 
@@ -311,7 +311,7 @@ func (l *Learner) evaluate(ctx context.Context, _ saga.Call, c rollout.Candidate
 	if err != nil {
 		return err
 	}
-	data, err := rank.NewDataset(ctx, l.o.Services, l.o.Shop, log)
+	data, err := rank.NewDataset(ctx, l.o.Services, l.o.Shop, recent(log))
 	if err != nil {
 		return err
 	}
@@ -321,7 +321,7 @@ func (l *Learner) evaluate(ctx context.Context, _ saga.Call, c rollout.Candidate
 		return err
 	}
 	was, is := rates.Models[now.Version], rates.Models[c.Manifest.Version]
-	l.say("evaluated on %d later purchases: hit rate %s %.3f, %s %.3f, popularity %.3f", rates.Purchases, now.Version, was, c.Manifest.Version, is, rates.Popularity)
+	l.sayf("evaluated on %d later purchases: hit rate %s %.3f, %s %.3f, popularity %.3f", rates.Purchases, now.Version, was, c.Manifest.Version, is, rates.Popularity)
 	if is <= was {
 		return saga.Reject(fmt.Errorf("hit rate %.3f, no better than %.3f of %s", is, was, now.Version))
 	}

@@ -59,14 +59,13 @@ type Load struct {
 	o    Options
 	shop shop.Shop
 
-	mu        sync.Mutex
-	visits    []Visit
-	log       []shop.Purchase // what was published, history not included
-	shiftSeq  int             // the first purchase after the shift; -1: none
-	repeated  int
-	damaged   int
-	delivered int
-	clock     rank.Clock
+	mu       sync.Mutex
+	visits   []Visit
+	log      []shop.Purchase // what was published, history not included
+	shiftSeq int             // the first purchase after the shift; -1: none
+	repeated int
+	damaged  int
+	clock    rank.Clock
 }
 
 // New makes a load generator for a shop whose history is already known to the

@@ -92,13 +92,15 @@ var (
 	byItem = featurestore.By(
 		func(p shop.Purchase) itemKey { return itemKey{p.Item} }, purchaseTime, PurchaseID)
 
-	// Customers and Items hold what is known from the start.
+	// Customers holds what is known of customers from the start.
 	Customers = featurestore.NewView[customerKey, customerCard]("customers", 0)
-	Items     = featurestore.NewView[itemKey, itemCard]("items", 0)
-	// Spending and Sales are computed from purchases.
+	// Items holds what is known of items from the start.
+	Items = featurestore.NewView[itemKey, itemCard]("items", 0)
+	// Spending is computed from a customer's purchases.
 	Spending = featurestore.NewWindows[spending]("spending", byCustomer, windowOptions,
 		byCustomer.Count("customer_orders_7d", week),
 		byCustomer.Sum("customer_spent_7d", week, func(p shop.Purchase) float64 { return float64(p.Quantity) * p.Price }))
+	// Sales is computed from an item's purchases.
 	Sales = featurestore.NewWindows[sales]("sales", byItem, windowOptions,
 		byItem.Count("item_orders_1d", day),
 		byItem.Count("item_orders_7d", week))

@@ -46,6 +46,18 @@ type Items struct {
 	clock    *rank.Clock
 	items    []shop.Item
 	pool     atomic.Pointer[[]rank.Thing]
+	latest   atomic.Pointer[answer]
+	asking   atomic.Bool
+}
+
+// fresh is for how long an answer is given again: the candidates and their
+// features are the same for all visits of a moment.
+const fresh = 10 * time.Millisecond
+
+type answer struct {
+	wire.Candidates
+
+	at time.Time
 }
 
 // NewItems makes the service and its first candidates.
@@ -86,20 +98,40 @@ func (s *Items) refresh(ctx context.Context) error {
 func (s *Items) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /candidates", func(w http.ResponseWriter, r *http.Request) {
-		things := *s.pool.Load()
-		vectors, err := s.services.Things.Vectors(r.Context(), s.store, things...)
+		a, err := s.candidates(r.Context())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		ids := make([]string, len(things))
-		for i := range things {
-			ids[i] = things[i].Item
-		}
-		wire.Reply(w, wire.Candidates{Items: ids, Values: vectors.Values, Fingerprint: s.services.Things.Fingerprint()})
+		wire.Reply(w, a.Candidates)
 	})
 	healthy(mux, s.store)
 	return wire.Tick(s.clock, mux)
+}
+
+// candidates reads the features, unless that was done a moment ago or is being
+// done by another request, which then gets what was read before.
+func (s *Items) candidates(ctx context.Context) (*answer, error) {
+	last := s.latest.Load()
+	if last != nil && time.Since(last.at) < fresh {
+		return last, nil
+	}
+	if mine := s.asking.CompareAndSwap(false, true); mine {
+		defer s.asking.Store(false)
+	} else if last != nil && time.Since(last.at) < 10*fresh {
+		return last, nil
+	}
+	things := *s.pool.Load()
+	vectors, err := s.services.Things.Vectors(ctx, s.store, things...)
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{at: time.Now(), Candidates: wire.Candidates{Values: vectors.Values, Fingerprint: s.services.Things.Fingerprint()}}
+	for i := range things {
+		a.Items = append(a.Items, things[i].Item)
+	}
+	s.latest.Store(a)
+	return a, nil
 }
 
 // healthy adds the probes of a service that is well when its store is.

@@ -12,7 +12,7 @@ const (
 	perShelf     = 60
 	customers    = 6000
 	historyDays  = 14
-	buyShare     = 0.5 // of visits end in a purchase
+	buyShare     = 0.9 // of visits end in a purchase
 	medianBasket = 20.0
 )
 
@@ -54,7 +54,7 @@ func NewGenerated(seed uint64, step time.Duration) *Generated {
 	}
 	total := 0.0
 	for rank := range perShelf {
-		total += math.Pow(float64(rank+1), -0.65)
+		total += math.Pow(float64(rank+1), -0.8)
 		g.popular[rank] = total
 	}
 	for i := range shelves * perShelf {
