@@ -82,6 +82,7 @@ func TestShape(t *testing.T) {
 	require.Equal(t, checkout().Shape(), checkout().Deadline(time.Hour).Shape(), "a deadline is not a step")
 }
 
+//nolint:dupword // a diagram repeats its names
 func TestDiagrams(t *testing.T) {
 	d := checkout()
 	require.Equal(t, `checkout version 3, o1: rolling back (step "confirm": no)

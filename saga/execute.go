@@ -21,7 +21,6 @@ type execution struct {
 	rec  Record // as last read or written
 
 	created  chan struct{} // nil, or closed when Create has returned
-	void     bool          // Create found another saga; set before created is closed
 	failures int           // calls of the current step that failed
 	pending  []Event       // to be recorded with the next write
 	unsure   bool          // rec may be out of date: read it before the next call
@@ -49,9 +48,6 @@ func (x *execution) run(ctx context.Context) {
 	}()
 	if x.created != nil {
 		<-x.created
-	}
-	if x.void {
-		return
 	}
 	for x.rec.Status.Active() {
 		if x.stopping() {

@@ -496,6 +496,76 @@ func TestLeaseAndFence(t *testing.T) {
 	})
 }
 
+// A runner whose own lease lapses claims its sagas again, and what it began
+// before counts no more than another's.
+func TestReclaimedByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &cutStore{MemoryStore: NewMemoryStore()}
+		in := make(chan Call, 2)
+		release := make(chan struct{})
+		d := Define("d", 1, nil, Pivot("p", func(_ context.Context, c Call, _ order) (string, error) {
+			in <- c
+			if c.Fence == 1 {
+				<-release
+			} else {
+				time.Sleep(time.Second)
+			}
+			return fmt.Sprint("fence ", c.Fence), nil
+		}, (*order).add))
+		r := runner(t, store, nil, d)
+		start(t, r)
+		synctest.Wait()
+		require.NoError(t, d.Start(t.Context(), r, "1", order{}))
+		require.Equal(t, int64(1), (<-in).Fence)
+		store.cut(true)
+		require.Equal(t, int64(2), (<-in).Fence)
+		close(release)
+		state, err := d.Wait(t.Context(), r, "1")
+		require.NoError(t, err)
+		require.Equal(t, []string{"fence 2"}, state.Steps)
+	})
+}
+
+// Nothing runs of a saga that could not be created.
+func TestNoRecordNoEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &deafStore{MemoryStore: NewMemoryStore()}
+		calls := 0
+		d := Define("d", 1, nil, Pivot("p", func(context.Context, Call, order) (string, error) {
+			calls++
+			return "p", nil
+		}, (*order).add))
+		r := runner(t, store, nil, d)
+		start(t, r)
+		synctest.Wait()
+		require.ErrorContains(t, d.Start(t.Context(), r, "1", order{}), "deaf")
+		time.Sleep(time.Minute)
+		require.Zero(t, calls)
+		store.lost = true // now the record is stored, and only the answer lost
+		require.ErrorContains(t, d.Start(t.Context(), r, "1", order{}), "deaf")
+		state, err := d.Wait(t.Context(), r, "1")
+		require.NoError(t, err)
+		require.Equal(t, []string{"p"}, state.Steps)
+		require.Equal(t, 1, calls)
+	})
+}
+
+// deafStore fails to create, or, if lost, to say so.
+type deafStore struct {
+	*MemoryStore
+
+	lost bool
+}
+
+func (d *deafStore) Create(ctx context.Context, r Record) error {
+	if d.lost {
+		if err := d.MemoryStore.Create(ctx, r); err != nil {
+			return err
+		}
+	}
+	return errors.New("deaf")
+}
+
 // cutStore loses heartbeats while it is cut.
 type cutStore struct {
 	*MemoryStore

@@ -67,9 +67,9 @@ func (r *Runner) create(ctx context.Context, rec Record) error {
 		r.lookNow()
 		return err
 	}
-	// After an unknown error the record may be there with our name on it, so
-	// the execution looks for itself.
-	x.void, x.unsure = errors.Is(err, ErrExists), err != nil
+	// After an error the record may be there with our name on it, or be another's,
+	// or none: the execution looks for itself.
+	x.unsure = err != nil
 	close(x.created)
 	return err
 }

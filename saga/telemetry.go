@@ -60,11 +60,12 @@ func (t *telemetry) call(ctx context.Context, definition string, c Call) (contex
 		attribute.String("saga.step", c.Step),
 		attribute.String("saga.op", c.Op.String()),
 	}
-	ctx, span := t.tracer.Start(ctx, "saga "+definition+" "+c.Step+" "+c.Op.String(),
+	ctx, span := t.tracer.Start(ctx, //nolint:spancheck // the returned function ends it
+		"saga "+definition+" "+c.Step+" "+c.Op.String(),
 		trace.WithAttributes(labels...),
 		trace.WithAttributes(attribute.String("saga.id", c.Saga), attribute.Int("saga.attempt", c.Attempt)))
 	began := time.Now()
-	return ctx, func(p reply) {
+	return ctx, func(p reply) { //nolint:spancheck // as above
 		labels = append(labels, attribute.String("saga.outcome", p.kind.String()))
 		span.SetAttributes(labels[len(labels)-1])
 		if p.kind == replyRejected || p.kind == replyUnknown {

@@ -197,6 +197,38 @@ func TestChampionMovedMeanwhile(t *testing.T) {
 	})
 }
 
+// Two rollouts that were started past the trigger do not share the traffic: one
+// ends the other at its first stage.
+func TestTwoAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newRegistry(t))
+		w.plan.Train = func(_ context.Context, c saga.Call, _ string) (Candidate, error) {
+			if c.Saga == "2" {
+				time.Sleep(7 * time.Second) // into the first one's shadow stage
+				return Candidate{Manifest: mlserve.Manifest{Version: "3"}}, nil
+			}
+			return Candidate{Manifest: mlserve.Manifest{Version: "2"}}, nil
+		}
+		d := w.definition()
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := saga.NewRunner(saga.NewMemoryStore(), nil, d)
+		require.NoError(t, err)
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(ctx) }()
+		require.NoError(t, d.Start(ctx, r, "1", State{}))
+		require.NoError(t, d.Start(ctx, r, "2", State{}))
+		_, err = d.Wait(ctx, r, "2")
+		require.ErrorIs(t, err, saga.ErrRolledBack)
+		require.ErrorContains(t, err, `the traffic belongs to the rollout "1"`)
+		require.Equal(t, []string{"2"}, w.server.Traffic("ranker").Shadow, "undisturbed")
+		_, err = d.Wait(ctx, r, "1")
+		require.NoError(t, err)
+		require.Equal(t, "2", w.alias("champion"))
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
+
 // stopStore crashes the runner before or after its nth write.
 type stopStore struct {
 	saga.Store

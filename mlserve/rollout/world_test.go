@@ -10,6 +10,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -76,6 +77,7 @@ func files(answer string) fs.FS {
 
 // registry keeps versions in memory.
 type registry struct {
+	mu       sync.Mutex
 	versions map[string]mlserve.Manifest
 	contents map[string]fs.FS
 	aliases  map[string]string
@@ -91,6 +93,8 @@ func newRegistry(t *testing.T) *registry {
 }
 
 func (r *registry) Versions(context.Context, string) ([]mlserve.Version, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var out []mlserve.Version
 	for _, v := range slices.Sorted(maps.Keys(r.versions)) {
 		version := mlserve.Version{Model: "ranker", Version: v}
@@ -105,6 +109,8 @@ func (r *registry) Versions(context.Context, string) ([]mlserve.Version, error) 
 }
 
 func (r *registry) Open(_ context.Context, v mlserve.Version) (fs.FS, mlserve.Manifest, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	m, ok := r.versions[v.Version]
 	if !ok {
 		return nil, m, mlserve.ErrNotFound
@@ -113,6 +119,8 @@ func (r *registry) Open(_ context.Context, v mlserve.Version) (fs.FS, mlserve.Ma
 }
 
 func (r *registry) Publish(_ context.Context, m mlserve.Manifest, files fs.FS) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	answer, err := fs.ReadFile(files, "answer")
 	if err != nil {
 		return err
@@ -128,6 +136,8 @@ func (r *registry) Publish(_ context.Context, m mlserve.Manifest, files fs.FS) e
 }
 
 func (r *registry) Alias(_ context.Context, _, alias, version string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if version == "" {
 		delete(r.aliases, alias)
 		return nil

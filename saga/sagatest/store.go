@@ -324,6 +324,20 @@ func TestStore(t *testing.T, open func(*testing.T) saga.Store) {
 			}
 		}
 	})
+	rule("what has ended uses up no limit", func(k kit) {
+		const n = 20
+		for i := range n {
+			r := record(strconv.Itoa(i))
+			k.create(r)
+			if i != n/2 {
+				r.Status = saga.Completed
+				k.commit(saga.Change{Record: r, Rev: 1})
+			}
+		}
+		if got := k.claim("me", 1); len(got) != 1 || got[0].ID != strconv.Itoa(n/2) {
+			k.Errorf("claimed %d of one", len(got))
+		}
+	})
 	rule("an owner keeps its sagas while its heart beats", func(k kit) {
 		k.beat("me", time.Hour)
 		k.create(record("a"))
