@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -99,9 +98,7 @@ func (i *Ingest) account(p shop.Purchase, d *messaging.Delivery) {
 	} else {
 		i.last[p.Customer] = p.Seq
 	}
-	if sent, err := strconv.ParseInt(d.Headers.Get(wire.SentAt), 10, 64); err == nil {
-		i.ages = append(i.ages, float64(time.Since(time.Unix(0, sent)))/1e6)
-	}
+	i.ages = append(i.ages, float64(time.Since(d.Time))/1e6)
 }
 
 // Handler serves the account: GET /report, and GET /totals with the features

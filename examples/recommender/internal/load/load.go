@@ -220,8 +220,7 @@ func (l *Load) messages(p shop.Purchase) ([]*messaging.Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("purchase %d: %w", p.Seq, err)
 	}
-	m.ID, m.Time = rank.PurchaseID(p), p.Time
-	m.Headers.Set(wire.SentAt, strconv.FormatInt(time.Now().UnixNano(), 10))
+	m.ID = rank.PurchaseID(p) // its time stays the wall clock's: brokers delete what is old
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.log = append(l.log, p)
@@ -233,7 +232,7 @@ func (l *Load) messages(p shop.Purchase) ([]*messaging.Message, error) {
 	}
 	if n := len(l.log); n%damageEach == 0 {
 		messages = append(messages, &messaging.Message{
-			ID: fmt.Sprintf("damaged-%d", n), Topic: l.o.Topic.Name(), Key: p.Customer, Body: []byte(`{"seq":`), Time: p.Time,
+			ID: fmt.Sprintf("damaged-%d", n), Topic: l.o.Topic.Name(), Key: p.Customer, Body: []byte(`{"seq":`),
 		})
 		l.damaged++
 	}

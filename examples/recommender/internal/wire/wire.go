@@ -20,10 +20,6 @@ import (
 // every service, in nanoseconds since 1970.
 const EventTime = "Event-Time"
 
-// SentAt is the message header that carries the wall time of publishing, for
-// measuring how old a feature is when it can first be read.
-const SentAt = "sent-at"
-
 // maxBody bounds what a service reads of another's answer.
 const maxBody = 16 << 20
 
