@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,10 +33,7 @@ func TestKilledRunsAreTakenUp(t *testing.T) {
 	if !soak && os.Getenv("MAINSTAY_INTEGRATION") == "" {
 		t.Skip("kills programs that take half a minute each: part of make integration, all of it of make soak")
 	}
-	bin := filepath.Join(t.TempDir(), "recommender")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
-
+	bin := build(t)
 	points := []string{"-fault=crash:5", "-fault=crash:8"}
 	moments := 0
 	if soak {
