@@ -302,6 +302,35 @@ func TestDeadlineBeforeThePivotUndoes(t *testing.T) {
 	})
 }
 
+// Without a pivot, the last step ends the saga even if it was late; but a
+// cancellation that was accepted is kept.
+func TestLastStepWithoutPivot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		undone := 0
+		d := Define("d", 1, Before(Undoable("a", func(context.Context, Call, order) (string, error) {
+			time.Sleep(2 * time.Minute)
+			return "a", nil
+		}, func(_ context.Context, _ Call, _ order, o Outcome[string]) error {
+			require.True(t, o.Known)
+			undone++
+			return nil
+		}, (*order).add)), nil).Deadline(time.Minute)
+		r := runner(t, NewMemoryStore(), nil, d)
+		start(t, r)
+		require.NoError(t, d.Start(t.Context(), r, "late", order{}))
+		_, err := d.Wait(t.Context(), r, "late")
+		require.NoError(t, err)
+		require.Zero(t, undone)
+
+		require.NoError(t, d.Start(t.Context(), r, "cancelled", order{}))
+		time.Sleep(time.Second)
+		require.NoError(t, r.Cancel(t.Context(), "cancelled", "no"))
+		_, err = d.Wait(t.Context(), r, "cancelled")
+		require.ErrorIs(t, err, ErrRolledBack)
+		require.Equal(t, 1, undone)
+	})
+}
+
 func TestDeadlineAfterThePivotOnlyWarns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,21 +41,21 @@ type killer struct {
 	saga.Store
 
 	at string
-	n  int
+	n  atomic.Int64
 }
 
-func (k *killer) kill(when string) {
-	if k.at == fmt.Sprint(when, " ", k.n) {
+func (k *killer) kill(when string, n int64) {
+	if k.at == fmt.Sprint(when, " ", n) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
 }
 
 func (k *killer) Commit(ctx context.Context, c []saga.Change) ([]error, error) {
-	k.n++
-	k.kill("before")
+	n := k.n.Add(1)
+	k.kill("before", n)
 	results, err := k.Store.Commit(ctx, c)
-	k.kill("after")
+	k.kill("after", n)
 	return results, err
 }
 
@@ -119,7 +120,8 @@ func TestKill(t *testing.T) {
 			seed(t, dir)
 			run := func(kill string) (string, error) {
 				cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
-				cmd.Env = append(os.Environ(), dirVariable+"="+dir, killVariable+"="+kill)
+				// The race detector waits a second at each exit unless told otherwise.
+				cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", dirVariable+"="+dir, killVariable+"="+kill)
 				var b strings.Builder
 				cmd.Stdout, cmd.Stderr = &b, &b
 				err := cmd.Run()
