@@ -32,11 +32,12 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// The budget of a request is 100 ms at the customer. The gateway keeps 15 ms
-// of it for the way there and back and for the rungs that need no network.
+// The budget of a request is 100 ms at the customer. The gateway keeps 30 ms
+// of it for the way there and back, for the rungs that need no network, and
+// for a processor that is busy elsewhere.
 const (
-	answerBy   = 85 * time.Millisecond
-	featuresBy = 45 * time.Millisecond
+	answerBy   = 70 * time.Millisecond
+	featuresBy = 42 * time.Millisecond
 	inFlight   = 128 // more than the budget lets pass at 1,000 visits a second
 	samples    = 200
 	sampleEach = 40
