@@ -66,10 +66,11 @@ func TestLayers(t *testing.T) {
 				t.Errorf("%s imports %s: %s", name, imported, reason)
 			}
 		}
-		if root == "concurrency" || root == "drift" {
+		if light(root) && !adapter(name) {
 			for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
-				if reason := refuse(name, imported); reason != "" {
-					t.Errorf("a test of %s imports %s: %s", name, imported, reason)
+				first, _, _ := strings.Cut(imported, "/")
+				if strings.Contains(first, ".") && !strings.HasPrefix(imported+"/", module+root+"/") {
+					t.Errorf("a test of %s imports %s: tests count too, their dependencies become the user's", name, imported)
 				}
 			}
 		}
@@ -108,13 +109,19 @@ func refuse(from, to string) string {
 			return "not the package this client belongs to"
 		}
 	}
-	light := root == "concurrency" || root == "drift"
-	adapter := strings.HasSuffix(from, "/otelconc") || strings.HasSuffix(from, "/oteldrift")
 	first, _, _ := strings.Cut(to, "/")
-	if light && !adapter && strings.Contains(first, ".") {
+	if light(root) && !adapter(from) && strings.Contains(first, ".") {
 		return "concurrency and drift import the standard library only"
 	}
 	return ""
+}
+
+// light packages cost their users nothing but the standard library.
+func light(root string) bool { return root == "concurrency" || root == "drift" }
+
+// adapter packages give a light package's statistics to OpenTelemetry.
+func adapter(name string) bool {
+	return strings.HasSuffix(name, "/otelconc") || strings.HasSuffix(name, "/oteldrift")
 }
 
 func refuseOwn(from, root, to string) string {
