@@ -244,7 +244,8 @@ func (r *Runner) keepClaiming(ctx, calls context.Context, s *session) {
 }
 
 func (r *Runner) claim(ctx, calls context.Context, s *session) {
-	for ctx.Err() == nil {
+	// What is claimed without a heartbeat is anybody's again at once.
+	for ctx.Err() == nil && r.leaseHeld(s) {
 		r.mu.Lock()
 		room := min(r.opts.Concurrency*heldPerSlot-len(r.held), 256)
 		r.mu.Unlock()
