@@ -42,14 +42,15 @@ type Lineage struct {
 
 // Rollout is one rollout's state and history.
 type Rollout struct {
-	ID        string   `json:"id"`
-	Status    string   `json:"status"`
-	Step      string   `json:"step,omitempty"`
-	Candidate string   `json:"candidate"`
-	Previous  string   `json:"previous"`
-	Trained   int      `json:"trained"` // Seq after the last purchase learnt from; 0: not trained
-	Err       string   `json:"err,omitempty"`
-	History   []string `json:"history"`
+	ID        string    `json:"id"`
+	Started   time.Time `json:"started"`
+	Status    string    `json:"status"`
+	Step      string    `json:"step,omitempty"`
+	Candidate string    `json:"candidate"`
+	Previous  string    `json:"previous"`
+	Trained   int       `json:"trained"` // Seq after the last purchase learnt from; 0: not trained
+	Err       string    `json:"err,omitempty"`
+	History   []string  `json:"history"`
 }
 
 // Handler serves the model by the Open Inference Protocol and plain JSON, and
@@ -94,7 +95,7 @@ func (l *Learner) serveReport(w http.ResponseWriter, r *http.Request) {
 		}
 		report.Rollouts = append(report.Rollouts, l.describe(r, info))
 	}
-	slices.SortFunc(report.Rollouts, func(a, b Rollout) int { return a.Trained - b.Trained })
+	slices.SortFunc(report.Rollouts, func(a, b Rollout) int { return a.Started.Compare(b.Started) })
 	if log := l.lake.Log(); len(log) > 0 {
 		report.Lake = log[len(log)-1].Seq + 1
 	}
@@ -108,7 +109,7 @@ func (l *Learner) serveReport(w http.ResponseWriter, r *http.Request) {
 }
 
 func (l *Learner) describe(r *http.Request, info saga.Info) Rollout {
-	out := Rollout{ID: info.ID, Status: info.Status.String(), Step: info.Step, Err: info.Err}
+	out := Rollout{ID: info.ID, Started: info.Started, Status: info.Status.String(), Step: info.Step, Err: info.Err}
 	var state rollout.State
 	if err := json.Unmarshal(info.State, &state); err == nil {
 		out.Candidate, out.Previous = state.Candidate.Manifest.Version, state.Previous
