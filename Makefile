@@ -11,7 +11,7 @@ GREMLINS_VERSION := v0.6.0
 GREMLINS         := $(BIN)/gremlins-$(GREMLINS_VERSION)
 MUTANTS          ?= concurrency drift
 SERVICES         ?= kafka rabbitmq redis postgres
-FUZZTIME         ?= 60s
+FUZZTIME         ?= 500000x
 
 .PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench ci clean
 .DELETE_ON_ERROR:
@@ -59,7 +59,7 @@ $(GREMLINS):
 	GOBIN=$(BIN) go install github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION)
 	mv $(BIN)/gremlins $@
 
-# Every fuzz target for FUZZTIME.
+# Every fuzz target, FUZZTIME: a count of runs.
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 

@@ -189,7 +189,7 @@ func (e *explorer[S]) run(s schedule) (r result) {
 		if e.options.Store != nil {
 			store = e.options.Store(t)
 		}
-		w := &world[S]{c: e.fresh(), store: store, faults: s, seen: map[point]int{}}
+		w := &world[S]{turn: make(chan struct{}, 1), c: e.fresh(), store: store, faults: s, seen: map[point]int{}}
 		r.err = w.live(t.Context())
 		r.points, r.status, r.overdue = w.points, w.end.Status, w.overdue
 		r.log = strings.Join(w.log, "\n")

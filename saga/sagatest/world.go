@@ -32,6 +32,12 @@ type world[S any] struct {
 
 	operator *saga.Runner
 
+	// turn is held during a step: one that a process was in when it crashed may
+	// still be under way when its successor comes to it, and the user's world
+	// need not be safe for concurrent use. A channel, because waiting for a mutex
+	// stops virtual time.
+	turn chan struct{}
+
 	mu       sync.Mutex
 	faults   schedule
 	seen     map[point]int // how often each point's place was passed; n is 0
@@ -258,6 +264,16 @@ func (p *process[S]) intercept(ctx context.Context, c saga.Call, next func(conte
 		return errCrashed
 	}
 	at, hit := p.w.pass(point{step: c.Step, op: c.Op})
+	step := next
+	next = func(ctx context.Context) error {
+		select {
+		case p.w.turn <- struct{}{}:
+			defer func() { <-p.w.turn }()
+			return step(ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	switch hit {
 	case reject:
 		return saga.Reject(fmt.Errorf("%w rejection at %s", errInjected, at))
