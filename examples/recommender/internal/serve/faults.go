@@ -3,6 +3,8 @@
 package serve
 
 import (
+	"bytes"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -16,6 +18,7 @@ const (
 	networkP99 = 40 * time.Millisecond
 	hangShare  = 0.001
 	hangFor    = 10 * time.Second
+	maxBody    = 1 << 20
 )
 
 // Network delays every request as a slow network does: log-normal with a
@@ -34,6 +37,13 @@ func Network(seed uint64, next http.Handler) http.Handler {
 		return time.Duration(float64(networkP50) * math.Exp(sigma*rng.NormFloat64()))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A server notices that its caller has left only once the body is read.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		timer := time.NewTimer(draw())
 		defer timer.Stop()
 		select {
