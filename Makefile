@@ -13,7 +13,7 @@ MUTANTS          ?= concurrency drift
 SERVICES         ?= kafka rabbitmq redis postgres
 FUZZTIME         ?= 500000x
 
-.PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench ci clean
+.PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench bench-packages ci clean
 .DELETE_ON_ERROR:
 
 all: lint test
@@ -24,6 +24,7 @@ test:
 lint: $(GOLANGCI)
 	$(GOLANGCI) run --allow-parallel-runners ./...
 	cd conform && $(GOLANGCI) run --allow-parallel-runners --config ../.golangci.yml ./...
+	cd bench && $(GOLANGCI) run --allow-parallel-runners --config ../.golangci.yml ./...
 
 $(GOLANGCI):
 	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
@@ -36,6 +37,7 @@ layers:
 tidy:
 	go mod tidy -diff
 	cd conform && go mod tidy -diff
+	cd bench && go mod tidy -diff
 
 # A module of its own imports every package, as a user's does.
 consumer:
@@ -63,7 +65,13 @@ $(GREMLINS):
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
+# Beside the libraries people use today, with the goals and whether they are
+# met: BENCH='-run stream -rounds 40' for a part, or longer.
 bench:
+	cd bench && go run . $(BENCH)
+
+# Each package alone, for benchstat.
+bench-packages:
 	go test -run '^$$' -bench . -benchmem -count 8 ./concurrency ./drift ./mlserve ./mlserve/gbdt ./featurestore
 
 ci:

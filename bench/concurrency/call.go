@@ -1,0 +1,126 @@
+package concurrency
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/hedgepolicy"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/failsafe-go/failsafe-go/timeout"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/mainstay-go/mainstay/bench/measure"
+	"github.com/mainstay-go/mainstay/concurrency"
+)
+
+// calls are what one policy costs around one call that succeeds at once.
+func calls(ctx context.Context) []measure.Group {
+	return []measure.Group{retries(ctx), timeouts(ctx), hedges(ctx), flights(ctx)}
+}
+
+// caller makes one call of one and returns its result.
+type caller struct {
+	name string
+	do   func(context.Context) (int, error)
+}
+
+func callGroup(ctx context.Context, name, base string, callers []caller, goals ...measure.Goal) measure.Group {
+	g := measure.Group{Name: name, Base: base, Goals: goals}
+	for _, c := range callers {
+		g.Cases = append(g.Cases, measure.Case{Name: c.name, Run: func(n int) {
+			for range n {
+				v, err := c.do(ctx)
+				must(err == nil && v == 1)
+			}
+		}})
+	}
+	return g
+}
+
+// withFailsafe sets the context once, on the executor: the cheapest way there
+// is. With the context of each caller, as a service needs it, there is one more
+// copy per call; see the stacks.
+func withFailsafe(ctx context.Context, policies ...failsafe.Policy[int]) func(context.Context) (int, error) {
+	e := failsafe.With(policies...).WithContext(ctx)
+	called := func(x failsafe.Execution[int]) (int, error) { return one(x.Context()) }
+	return func(context.Context) (int, error) { return e.GetWithExecution(called) }
+}
+
+func retries(ctx context.Context) measure.Group {
+	op := concurrency.Idempotent(one)
+	return callGroup(ctx, "retry, not needed", "failsafe-go retry", []caller{
+		{"direct call", one},
+		{"Retry", func(ctx context.Context) (int, error) { return concurrency.Retry(ctx, nil, op) }},
+		{"backoff Retry", func(ctx context.Context) (int, error) {
+			return backoff.Retry(ctx, func() (int, error) { return one(ctx) })
+		}},
+		{"failsafe-go without policy", withFailsafe(ctx)},
+		{"failsafe-go retry", withFailsafe(ctx, retrypolicy.NewWithDefaults[int]())},
+	})
+}
+
+func timeouts(ctx context.Context) measure.Group {
+	var orphans concurrency.Orphans
+	return callGroup(ctx, "timeout, not reached", "context.WithTimeout", []caller{
+		{"context.WithTimeout", func(ctx context.Context) (int, error) {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			return one(ctx)
+		}},
+		{"WaitFor", func(ctx context.Context) (int, error) { return concurrency.WaitFor(ctx, time.Minute, one) }},
+		{"failsafe-go timeout", withFailsafe(ctx, timeout.New[int](time.Minute))},
+		{"Abandon", func(ctx context.Context) (int, error) { return concurrency.Abandon(ctx, &orphans, time.Minute, one) }},
+		{"goroutine and channel, may leak", leaky},
+	})
+}
+
+// leaky is what Abandon replaces: if one is late, nobody knows.
+func leaky(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	type result struct {
+		v   int
+		err error
+	}
+	out := make(chan result, 1)
+	go func() {
+		v, err := one(ctx)
+		out <- result{v, err}
+	}()
+	select {
+	case r := <-out:
+		return r.v, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+const failsafeHedge = "failsafe-go hedge"
+
+func hedges(ctx context.Context) measure.Group {
+	return callGroup(ctx, "hedge, not needed", failsafeHedge, []caller{
+		{"direct call", one},
+		{failsafeHedge, withFailsafe(ctx, hedgepolicy.NewWithDelay[int](time.Minute))},
+		{"failsafe-go hedge, live quantile", withFailsafe(ctx, hedgepolicy.NewWithDelayQuantile[int](0.95, 100, 20))},
+	})
+}
+
+func flights(ctx context.Context) measure.Group {
+	var group singleflight.Group
+	return callGroup(ctx, "one flight per key, alone", "singleflight Do", []caller{
+		{"singleflight Do", func(ctx context.Context) (int, error) {
+			v, err, _ := group.Do("key", func() (any, error) { return one(ctx) })
+			return v.(int), err
+		}},
+		{"singleflight DoChan, caller can leave", func(ctx context.Context) (int, error) {
+			select {
+			case r := <-group.DoChan("key", func() (any, error) { return one(ctx) }):
+				return r.Val.(int), r.Err
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		}},
+	})
+}

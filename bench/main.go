@@ -1,0 +1,58 @@
+// Command bench measures Mainstay beside the libraries people use today, in one
+// run on one machine, and says which goals are met.
+//
+//	go run .                         all groups
+//	go run . -run 'stream|breaker'   those whose name matches
+//	go run . -rounds 40 -each 50ms   longer, for figures that go into a document
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"time"
+
+	"github.com/mainstay-go/mainstay/bench/concurrency"
+	"github.com/mainstay-go/mainstay/bench/measure"
+)
+
+func main() {
+	pattern := flag.String("run", "", "measure the groups whose name matches this regular expression")
+	rounds := flag.Int("rounds", 15, "how often each contender is measured, in turn with the others")
+	each := flag.Duration("each", 20*time.Millisecond, "how long one measurement takes")
+	flag.Parse()
+	if err := run(*pattern, measure.Options{Rounds: *rounds, Each: *each}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(pattern string, o measure.Options) error {
+	match, err := regexp.Compile(pattern)
+	if err != nil {
+		return fmt.Errorf("bench: -run: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var groups []measure.Group
+	for _, g := range concurrency.Groups(ctx) {
+		if match.MatchString(g.Name) {
+			groups = append(groups, g)
+		}
+	}
+	if len(groups) == 0 {
+		return fmt.Errorf("bench: no group matches %q", pattern)
+	}
+	fmt.Fprintf(os.Stdout, "%s %s/%s, GOMAXPROCS %d; fastest of %d interleaved rounds of %v, per unit\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), o.Rounds, o.Each)
+	start := time.Now()
+	unmet, err := measure.Report(os.Stdout, groups, o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stdout, "\n%d groups in %v, %d goals not met\n", len(groups), time.Since(start).Round(time.Second), unmet)
+	return nil
+}

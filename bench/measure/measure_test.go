@@ -1,0 +1,119 @@
+package measure_test
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mainstay-go/mainstay/bench/measure"
+)
+
+var sink []byte
+
+func group() measure.Group {
+	return measure.Group{
+		Name: "work",
+		Cases: []measure.Case{
+			{Name: "short", Run: func(n int) {
+				for range n {
+					time.Sleep(time.Millisecond)
+				}
+			}},
+			{Name: "long", Run: func(n int) {
+				for range n {
+					time.Sleep(20 * time.Millisecond)
+					for range 10 {
+						sink = make([]byte, 1<<10)
+					}
+				}
+			}},
+		},
+		Goals: []measure.Goal{
+			{Case: "short", Against: "long", AtMost: 0.9, NoAllocs: true},
+			{Case: "long", Against: "short", AtMost: 1.5},
+			{Case: "long", Against: "long", AtMost: 1, NoAllocs: true},
+		},
+	}
+}
+
+func TestRun(t *testing.T) {
+	results, verdicts, err := measure.Run(group(), measure.Options{Rounds: 3, Each: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, long := results[0], results[1]
+	if short.Ns < 1e6 || long.Ns < 20e6 || short.Ratio != 1 || short.Median != 1 || long.Ratio <= 1 || long.Median <= 1 {
+		t.Errorf("%+v", results)
+	}
+	if long.Allocs < 10 || long.Allocs > 100 || long.Bytes < 10<<10 {
+		t.Errorf("%+v, want about 10 allocations of 1 KiB", long)
+	}
+	for i, want := range []bool{true, false, false} {
+		if verdicts[i].Met != want {
+			t.Errorf("%+v, want met: %v", verdicts[i], want)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	g := group()
+	g.Units = 10
+	results, _, err := measure.Run(g, measure.Options{Rounds: 1, Each: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := results[1]; r.Ns < 2e6 || r.Allocs < 1 || r.Allocs > 10 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestParallelSharesTheWork(t *testing.T) {
+	var done atomic.Int64
+	calls := make(chan int, 1000)
+	_, _, err := measure.Run(measure.Group{Name: "p", Cases: []measure.Case{{Name: "c", Parallel: true, Run: func(n int) {
+		done.Add(int64(n))
+		calls <- n
+		time.Sleep(time.Millisecond)
+	}}}}, measure.Options{Rounds: 1, Each: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(calls)
+	sum := 0
+	for n := range calls {
+		sum += n
+	}
+	if sum == 0 || int64(sum) != done.Load() {
+		t.Errorf("%d of %d", sum, done.Load())
+	}
+}
+
+func TestMistakesAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*measure.Group){
+		"no cases":  func(g *measure.Group) { g.Cases, g.Goals = nil, nil },
+		"same name": func(g *measure.Group) { g.Cases[1].Name = "short" },
+		"nil":       func(g *measure.Group) { g.Cases[0].Run = nil },
+		"base":      func(g *measure.Group) { g.Base = "nobody" },
+		"goal":      func(g *measure.Group) { g.Goals[0].Against = "nobody" },
+	} {
+		g := group()
+		change(&g)
+		if _, _, err := measure.Run(g, measure.Options{}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	var b strings.Builder
+	unmet, err := measure.Report(&b, []measure.Group{group()}, measure.Options{Rounds: 1, Each: time.Millisecond})
+	if err != nil || unmet != 2 {
+		t.Fatal(unmet, err)
+	}
+	for _, want := range []string{"\nwork\n", "× short", "long", "NOT MET", "may be 0"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+}
