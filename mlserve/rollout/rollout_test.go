@@ -47,22 +47,31 @@ func TestLaws(t *testing.T) {
 	})
 }
 
+// running starts a runner of the world's rollouts, which the test stops.
+func running(t *testing.T, w *world) (*saga.Definition[State], *saga.Runner, func()) {
+	t.Helper()
+	d := w.definition()
+	r, err := saga.NewRunner(saga.NewMemoryStore(), nil, d)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	return d, r, func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}
+
 // run executes one rollout in a bubble.
 func run(t *testing.T, w *world) (State, error) {
 	t.Helper()
-	d := w.definition()
-	ctx, cancel := context.WithCancel(t.Context())
-	r, err := saga.NewRunner(saga.NewMemoryStore(), nil, d)
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	require.NoError(t, d.Start(ctx, r, "1", State{Cause: "test"}))
-	state, err := d.Wait(ctx, r, "1")
-	info, getErr := r.Get(ctx, "1")
+	d, r, stop := running(t, w)
+	defer stop()
+	require.NoError(t, d.Start(t.Context(), r, "1", State{Cause: "test"}))
+	state, err := d.Wait(t.Context(), r, "1")
+	info, getErr := r.Get(t.Context(), "1")
 	require.NoError(t, getErr)
 	require.NoError(t, w.agree(info.Status, state))
-	cancel()
-	require.NoError(t, <-ended)
 	return state, err
 }
 
@@ -150,15 +159,11 @@ func TestWhatStopsARollout(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, newRegistry(t))
 				c.change(w)
-				d := w.definition()
-				ctx, cancel := context.WithCancel(t.Context())
-				r, err := saga.NewRunner(saga.NewMemoryStore(), nil, d)
-				require.NoError(t, err)
-				ended := make(chan error, 1)
-				go func() { ended <- r.Run(ctx) }()
+				d, r, stop := running(t, w)
+				defer stop()
 				before := w.server.Loaded("ranker")[0].Version
-				require.NoError(t, d.Start(ctx, r, "1", State{}))
-				_, err = d.Wait(ctx, r, "1")
+				require.NoError(t, d.Start(t.Context(), r, "1", State{}))
+				_, err := d.Wait(t.Context(), r, "1")
 				require.ErrorIs(t, err, saga.ErrRolledBack)
 				require.ErrorContains(t, err, c.want)
 				require.Empty(t, w.trained)
@@ -166,8 +171,6 @@ func TestWhatStopsARollout(t *testing.T) {
 				require.NotEqual(t, "2", w.alias("champion"))
 				require.Equal(t, before, w.server.Loaded("ranker")[0].Version)
 				require.Empty(t, w.server.Traffic("ranker").Arms)
-				cancel()
-				require.NoError(t, <-ended)
 			})
 		})
 	}
@@ -181,19 +184,13 @@ func TestChampionMovedMeanwhile(t *testing.T) {
 		time.AfterFunc(25*time.Second, func() {
 			require.NoError(t, w.registry.Alias(context.Background(), "ranker", "champion", "1.1"))
 		})
-		d := w.definition()
-		ctx, cancel := context.WithCancel(t.Context())
-		r, err := saga.NewRunner(saga.NewMemoryStore(), nil, d)
-		require.NoError(t, err)
-		ended := make(chan error, 1)
-		go func() { ended <- r.Run(ctx) }()
-		require.NoError(t, d.Start(ctx, r, "1", State{}))
-		_, err = d.Wait(ctx, r, "1")
+		d, r, stop := running(t, w)
+		defer stop()
+		require.NoError(t, d.Start(t.Context(), r, "1", State{}))
+		_, err := d.Wait(t.Context(), r, "1")
 		require.ErrorContains(t, err, `the champion is "1.1" now`)
 		require.Equal(t, "1.1", w.alias("champion"))
 		require.Empty(t, w.server.Traffic("ranker").Arms)
-		cancel()
-		require.NoError(t, <-ended)
 	})
 }
 
@@ -209,23 +206,17 @@ func TestTwoAtOnce(t *testing.T) {
 			}
 			return Candidate{Manifest: mlserve.Manifest{Version: "2"}}, nil
 		}
-		d := w.definition()
-		ctx, cancel := context.WithCancel(t.Context())
-		r, err := saga.NewRunner(saga.NewMemoryStore(), nil, d)
-		require.NoError(t, err)
-		ended := make(chan error, 1)
-		go func() { ended <- r.Run(ctx) }()
-		require.NoError(t, d.Start(ctx, r, "1", State{}))
-		require.NoError(t, d.Start(ctx, r, "2", State{}))
-		_, err = d.Wait(ctx, r, "2")
+		d, r, stop := running(t, w)
+		defer stop()
+		require.NoError(t, d.Start(t.Context(), r, "1", State{}))
+		require.NoError(t, d.Start(t.Context(), r, "2", State{}))
+		_, err := d.Wait(t.Context(), r, "2")
 		require.ErrorIs(t, err, saga.ErrRolledBack)
 		require.ErrorContains(t, err, `the traffic belongs to the rollout "1"`)
 		require.Equal(t, []string{"2"}, w.server.Traffic("ranker").Shadow, "undisturbed")
-		_, err = d.Wait(ctx, r, "1")
+		_, err = d.Wait(t.Context(), r, "1")
 		require.NoError(t, err)
 		require.Equal(t, "2", w.alias("champion"))
-		cancel()
-		require.NoError(t, <-ended)
 	})
 }
 
@@ -383,12 +374,9 @@ func TestDefineRefuses(t *testing.T) {
 func TestTrigger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, newRegistry(t))
-		d := w.definition()
-		r, err := saga.NewRunner(saga.NewMemoryStore(), nil, d)
-		require.NoError(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- r.Run(ctx) }()
+		ctx := t.Context()
+		d, r, stop := running(t, w)
+		defer stop()
 		trigger := Trigger(d, r)
 		request := func(id string) retrain.Request {
 			return retrain.Request{Key: idempotency.Key{Scope: "drift", ID: id}, Model: "ranker", Reason: "age"}
@@ -415,8 +403,6 @@ func TestTrigger(t *testing.T) {
 		again, err = trigger(ctx, request("1"))
 		require.NoError(t, err)
 		require.Equal(t, first, again, "while another goes on")
-		cancel()
-		require.NoError(t, <-ended)
 	})
 }
 
