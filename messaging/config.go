@@ -71,7 +71,8 @@ func (c *Consumer) configure(routes []Route) error {
 		Unordered: o.Order == Unordered, Drain: o.Drain,
 	}
 	// A partition as a whole can only wait here.
-	if can.Delay && o.Order != ByPartition && o.Retry.MaxAttempts != 1 {
+	waits := can.Delay && o.Order != ByPartition || can.DelayUnordered && o.Order == Unordered
+	if waits && o.Retry.MaxAttempts != 1 {
 		c.sub.Delays = o.Retry.Delays
 	}
 	return nil

@@ -23,7 +23,8 @@
 //   - With Capabilities.KeyOrder, messages of one topic and key are handed
 //     out in the order in which they were published, to one receiver of a
 //     group at a time, however many receivers the group has.
-//   - A group that is new to a topic begins at the oldest message there is.
+//   - With Capabilities.Replay, a group that is new to a topic begins at the
+//     oldest message there is; without it, at what follows its declaration.
 //   - A message that cannot be mapped back (no ID, a foreign producer's
 //     headers) is still delivered, with what is known.
 //

@@ -77,6 +77,14 @@ type Capabilities struct {
 	// delay has passed; then the key goes on in its order, the retried
 	// message first, with a higher Delivery.Turn.
 	Delay bool
+	// DelayUnordered: the Retry action waits at the broker as Delay says, but
+	// only for Unordered subscriptions: the broker cannot hold a key back.
+	// Where order is kept, the front waits itself. Not set beside Delay.
+	DelayUnordered bool
+	// Replay: a group that is new to a topic begins at the oldest message
+	// there is. Without it, a group gets what is published once it has been
+	// declared.
+	Replay bool
 	// MaxBytes limits Message.Size of one message; 0: no limit known.
 	MaxBytes int
 }
@@ -185,7 +193,7 @@ const (
 	// attempt is counted.
 	Requeue
 	// Retry delivers it again after Delay, with the headers of the
-	// settlement. Only where Capabilities.Delay is set.
+	// settlement. Only with the delays that Subscription.Delays names.
 	Retry
 )
 

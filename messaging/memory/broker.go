@@ -56,7 +56,7 @@ func newBroker(o Options) *broker {
 
 // Capabilities implements driver.Broker.
 func (b *broker) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Name: "memory", KeyOrder: true, Delay: true, MaxBytes: max(b.maxBytes-overhead, 1)}
+	return driver.Capabilities{Name: "memory", KeyOrder: true, Delay: true, Replay: true, MaxBytes: max(b.maxBytes-overhead, 1)}
 }
 
 // Publish implements driver.Publisher.

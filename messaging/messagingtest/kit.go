@@ -77,7 +77,7 @@ var rules = []rule{
 	{"retry waits", "a retried message comes again with its new headers, attempts counted anew, and not before its delay", needsDelay, retryWaits},
 	{"retry holds its key", "after a retry no later message of the key overtakes, and other keys go on", needsOrderedDelay, retryHoldsKey},
 	{"groups are independent", "every group gets every message", nil, groupsIndependent},
-	{"new groups begin at the oldest", "a group that is new to a topic gets what was published before", nil, beginAtOldest},
+	{"new groups begin at the oldest", "a group that is new to a topic gets what was published before", needsReplay, beginAtOldest},
 	{"members share", "members of a group share its messages: each to one of them, a key to one at a time, none to nobody", needsOrder, membersShare},
 	{"revoked deliveries are refused", "when a partition moves, Lost is closed, settling is ErrRevoked, and the new owner gets the message", needsOrder, revoked},
 	{"close ends waiting", "Close ends a waiting Receive with ErrClosed, and a second Close is nil", nil, closeEnds},
@@ -118,14 +118,24 @@ func needsOrder(h Harness) string {
 }
 
 func needsDelay(h Harness) string {
-	if !h.Driver.Capabilities().Delay {
-		return "Capabilities.Delay"
+	if c := h.Driver.Capabilities(); !c.Delay && !c.DelayUnordered {
+		return "Capabilities.Delay or DelayUnordered"
 	}
 	return ""
 }
 
 func needsOrderedDelay(h Harness) string {
-	return needsOrder(h) + needsDelay(h)
+	if c := h.Driver.Capabilities(); !c.Delay || !c.KeyOrder {
+		return "Capabilities.Delay and KeyOrder"
+	}
+	return ""
+}
+
+func needsReplay(h Harness) string {
+	if !h.Driver.Capabilities().Replay {
+		return "Capabilities.Replay"
+	}
+	return ""
 }
 
 func needsRestart(h Harness) string {
@@ -151,6 +161,7 @@ type scene struct {
 	topic, group string
 	quiet        time.Duration // to see that nothing happens
 	delay        time.Duration // of a retry
+	unordered    bool          // subscriptions ask for no order
 	receivers    []driver.Receiver
 }
 
@@ -174,8 +185,8 @@ func (s *scene) end() error {
 }
 
 func (s *scene) subscription(group string) driver.Subscription {
-	sub := driver.Subscription{Topics: []string{s.topic}, Group: group, Prefetch: 1000, Drain: time.Second}
-	if s.Driver.Capabilities().Delay {
+	sub := driver.Subscription{Topics: []string{s.topic}, Group: group, Prefetch: 1000, Drain: time.Second, Unordered: s.unordered}
+	if c := s.Driver.Capabilities(); c.Delay || c.DelayUnordered && s.unordered {
 		sub.Delays = []time.Duration{s.delay}
 	}
 	return sub

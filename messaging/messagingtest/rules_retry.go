@@ -66,6 +66,7 @@ func requeue(ctx context.Context, s *scene) error {
 }
 
 func retryWaits(ctx context.Context, s *scene) error {
+	s.unordered = !s.Driver.Capabilities().Delay
 	if _, err := s.publish(ctx, 1, 1); err != nil {
 		return err
 	}
