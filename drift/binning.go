@@ -191,6 +191,6 @@ func sortedFinite(values []float64) []float64 {
 			s = append(s, x)
 		}
 	}
-	slices.Sort(s)
+	sortFloats(s)
 	return s
 }

@@ -115,17 +115,18 @@ func (f *feature) ks(o observed) Score {
 	if n == 0 || m == 0 {
 		return Score{Method: "ks", N: n, M: m}.finite()
 	}
-	if n > 1<<31 || m > 1<<31 {
+	const most = int64(1) << 31
+	if int64(n) > most || int64(m) > most {
 		// Sums of products would overflow; halving counts of this size loses nothing.
 		small := *f
 		small.counts = make([]int64, len(f.counts))
 		half := observed{counts: make([]int, len(o.counts))}
 		for k := range f.counts {
 			small.counts[k], half.counts[k] = f.counts[k], o.counts[k]
-			if n > 1<<31 {
+			if int64(n) > most {
 				small.counts[k] /= 2
 			}
-			if m > 1<<31 {
+			if int64(m) > most {
 				half.counts[k] /= 2
 			}
 			half.present += half.counts[k]
@@ -137,20 +138,21 @@ func (f *feature) ks(o observed) Score {
 		return small.ks(half)
 	}
 	ns, ms := scaled(n, m)
-	h, i, j, ties := 0, 0, 0, false
+	var h, i, j int64
+	ties := false
 	for k := range f.counts {
-		i += int(f.counts[k])
-		j += o.counts[k]
+		i += f.counts[k]
+		j += int64(o.counts[k])
 		h = max(h, i*ms-j*ns, j*ns-i*ms)
 		ties = ties || single(f.edges, k) && int(f.counts[k])+o.counts[k] > 1
 	}
-	s := ksScore(n, m, h, nil, 0)
+	s := ksScore(n, m, h, twoSided, nil, 0)
 	// Without ties the other forms are as good as exact; with ties they are too
 	// large, which matters only where a decision is near.
 	if !ties || s.P > 0.2 || s.P < 1e-12 {
 		return s
 	}
-	return ksScore(n, m, h, func() []int { return f.tieGroups(o.counts) }, judgeCells)
+	return ksScore(n, m, h, twoSided, func() []int { return f.tieGroups(o.counts) }, judgeCells)
 }
 
 // tieGroups are the groups of pooled values: a single value's cell is one,

@@ -27,10 +27,9 @@ var covered = map[string]map[string]string{
 		"ks.p_limit_kolmogorov": ours, "ks.p_asymp_kstwo": ours, "ks.en_rounded": ours,
 		"ks.p_exact_src":     "provenance",
 		"ks.p_scipy_auto":    "either p_exact or p_asymp_kstwo, by a rule that is scipy's",
-		"ks.p_exact_greater": "no one-sided KS in this slice", "ks.p_exact_less": "no one-sided KS in this slice",
-		"ks.D_plus": "no one-sided KS in this slice", "ks.D_minus": "no one-sided KS in this slice",
-		"ks.sign": "no one-sided KS in this slice", "ks.location_lowest": "a Score has no location",
-		"pooled_distinct": "an intermediate", "mean_ref": "an intermediate", "mean_cur": "an intermediate", "ref_std_pop": "an intermediate",
+		"ks.p_exact_greater": ours, "ks.p_exact_less": ours, "ks.D_plus": ours, "ks.D_minus": ours, "ks.sign": ours,
+		"ks.location_lowest": "a Score has no location",
+		"pooled_distinct":    "an intermediate", "mean_ref": "an intermediate", "mean_cur": "an intermediate", "ref_std_pop": "an intermediate",
 		"wasserstein": "no Wasserstein in this slice", "wasserstein_over_ref_std": "no Wasserstein in this slice",
 		"energy_distance": "no energy distance in this slice",
 		"cvm.T":           "no Cramer-von Mises in this slice", "cvm.p_asymptotic": "no Cramer-von Mises in this slice", "cvm.p_exact": "no Cramer-von Mises in this slice",
@@ -39,14 +38,14 @@ var covered = map[string]map[string]string{
 	},
 	"one_sample_uniform": {
 		"n": ours, "D": "the one-sample statistic is not exported; its law is checked at this D", "p_exact": ours, "p_limit": ours,
-		"D_plus": "no one-sided KS in this slice", "D_minus": "no one-sided KS in this slice",
-		"p_greater": "no one-sided KS in this slice", "p_less": "no one-sided KS in this slice",
+		"D_plus": "the one-sample statistic is not exported; its law is checked at this D+", "D_minus": "the one-sample statistic is not exported; its law is checked at this D-",
+		"p_greater": ours, "p_less": ours,
 	},
 	"kolmogorov_n": {
 		"sf": ours, "sf_high_precision": ours, "sf_one_sided": ours, "cdf": "1 - sf",
 	},
 	"kolmogorov_limit": {"sf": ours},
-	"ks2_exact_p":      {"p_two_sided": ours, "p_one_sided": "no one-sided KS in this slice"},
+	"ks2_exact_p":      {"p_two_sided": ours, "p_one_sided": ours},
 	"psi_numeric": merge(map[string]string{
 		"ref_missing": ours, "cur_missing": ours,
 		"order_right.edges": ours, "order_right.ref_counts": ours, "order_right.cur_counts": ours,
@@ -308,14 +307,40 @@ var goldenChecks = map[string]func(*goldenTest){
 		ref, cur := g.samples()
 		s := KS(ref, cur)
 		a, b := ascending(ref), ascending(cur)
-		h, ties := maxGap(a, b)
+		above, below, ties := maxGap(a, b)
+		h := max(above, below)
 		_, ms := scaled(len(a), len(b))
 		g.near("n", float64(s.N), 0)
 		g.near("m", float64(s.M), 0)
 		g.near("ties", number(ties), 0)
 		g.near("ks.h", float64(h), 0)
-		g.near("ks.lcm", float64(len(a)*ms), 0)
+		g.near("ks.lcm", float64(int64(len(a))*ms), 0)
 		g.near("ks.D", s.Stat, 0x1p-52)
+		greater, less := KSGreater(ref, cur), KSGreater(cur, ref)
+		g.near("ks.D_plus", greater.Stat, 0x1p-52)
+		g.near("ks.D_minus", less.Stat, 0x1p-52)
+		sign := 1.0
+		if less.Stat > greater.Stat {
+			sign = -1
+		}
+		g.near("ks.sign", sign, 0)
+		for name, one := range map[string]struct {
+			Score
+			h int64
+		}{"ks.p_exact_greater": {greater, above}, "ks.p_exact_less": {less, below}} {
+			if !g.has(name) {
+				continue
+			}
+			n, m := one.N, one.M
+			untied := ksScore(n, m, one.h, refAbove, nil, exactCells)
+			g.near(name, untied.P, 1e-12)
+			if !strings.HasPrefix(untied.Method, "ks-greater exact") {
+				g.Errorf("exact one-sided p-value by %q", untied.Method)
+			}
+			if !ties && one.P != untied.P {
+				g.Errorf("without ties one-sided P = %v, exact %v", one.P, untied.P)
+			}
+		}
 		if s.Effect != s.Stat || !s.HasP {
 			g.Errorf("Effect %v, HasP %v for D %v", s.Effect, s.HasP, s.Stat)
 		}
@@ -331,7 +356,7 @@ var goldenChecks = map[string]func(*goldenTest){
 			g.near("ks.p_asymp_kstwo", kolmogorovN(en, s.Stat), tol)
 		}
 		if g.has("ks.p_exact") {
-			untied := ksScore(s.N, s.M, h, nil, exactCells)
+			untied := ksScore(s.N, s.M, h, twoSided, nil, exactCells)
 			g.near("ks.p_exact", untied.P, 1e-12)
 			if !strings.HasPrefix(untied.Method, "ks exact") {
 				g.Errorf("exact p-value by %q", untied.Method)
@@ -357,6 +382,12 @@ var goldenChecks = map[string]func(*goldenTest){
 		}
 		g.near("p_exact", kolmogorovN(n, d), tol)
 		g.near("p_limit", kolmogorovLimit(math.Sqrt(n)*d), 1e-12)
+		tol = 1e-10
+		if n > 100_000 {
+			tol = 1e-6 // the expansion for very many points
+		}
+		g.near("p_greater", smirnovN(n, number(g.want["D_plus"])), tol)
+		g.near("p_less", smirnovN(n, number(g.want["D_minus"])), tol)
 	},
 	"kolmogorov_n": func(g *goldenTest) {
 		n, d := g.in("n"), g.in("d")
@@ -372,10 +403,15 @@ var goldenChecks = map[string]func(*goldenTest){
 	},
 	"kolmogorov_limit": func(g *goldenTest) { g.near("sf", kolmogorovLimit(g.in("x")), 1e-12) },
 	"ks2_exact_p": func(g *goldenTest) {
-		s := ksScore(int(g.in("n")), int(g.in("m")), int(g.in("h")), nil, exactCells)
-		g.near("p_two_sided", s.P, 1e-12)
-		if p, ok := ksPaths(int(g.in("n")), int(g.in("m")), int(g.in("h")), nil, exactCells); ok {
+		n, m, h := int(g.in("n")), int(g.in("m")), int64(g.in("h"))
+		g.near("p_two_sided", ksScore(n, m, h, twoSided, nil, exactCells).P, 1e-12)
+		g.near("p_one_sided", ksScore(n, m, h, refAbove, nil, exactCells).P, 1e-12)
+		g.near("p_one_sided", ksScore(m, n, h, refAbove, nil, exactCells).P, 1e-12)
+		if p, ok := ksPaths(n, m, h, twoSided, nil, exactCells); ok {
 			g.near("p_two_sided", p, 1e-12)
+		}
+		if p, ok := ksPaths(n, m, h, refAbove, nil, exactCells); ok {
+			g.near("p_one_sided", p, 1e-12)
 		}
 	},
 	"psi_numeric": func(g *goldenTest) {

@@ -32,21 +32,53 @@ const (
 //
 // NaN is missing and left out; infinities are values. With no value on either
 // side there is no P. Inputs that are already in ascending order are noticed,
-// and neither copied nor sorted.
+// and neither copied nor sorted; others are sorted by their bits, in linear time.
 //
 // The rows are taken to be independent: see the package comment.
-func KS(ref, cur []float64) Score {
+func KS(ref, cur []float64) Score { return ks(ref, cur, twoSided) }
+
+// KSGreater is the one-sided test whether the current values tend to be greater
+// than the reference's: Stat is D+, the largest F-G with F the reference's
+// distribution function and G the current one's. Swap the arguments to ask whether they tend to be less.
+// Where the direction is known beforehand (latency, say, or a share of errors),
+// it sees smaller shifts than [KS].
+//
+// P is found as by KS, of D+ alone; Method begins with "ks-greater". Beyond the exact
+// forms it is exp(-2 z^2), z = D+ * sqrt(nm/(n+m)), for n = m, and the one-sided
+// one-sample law of Smirnov otherwise. Null is sqrt(pi/8)*sqrt(1/n+1/m).
+func KSGreater(ref, cur []float64) Score { return ks(ref, cur, refAbove) }
+
+// side says in which direction a distance counts.
+type side int
+
+const (
+	twoSided side = iota
+	refAbove      // only where the reference's distribution function is above
+)
+
+func (s side) method() string {
+	if s == twoSided {
+		return "ks"
+	}
+	return "ks-greater"
+}
+
+func ks(ref, cur []float64, dir side) Score {
 	a, b := ascending(ref), ascending(cur)
 	n, m := len(a), len(b)
 	if n == 0 || m == 0 {
-		return Score{Method: "ks", N: n, M: m}.finite()
+		return Score{Method: dir.method(), N: n, M: m}.finite()
 	}
-	h, ties := maxGap(a, b)
+	above, below, ties := maxGap(a, b)
+	h := above
+	if dir == twoSided {
+		h = max(above, below)
+	}
 	var groups func() []int
 	if ties {
 		groups = func() []int { return tieGroups(a, b) }
 	}
-	return ksScore(n, m, h, groups, exactCells)
+	return ksScore(n, m, h, dir, groups, exactCells)
 }
 
 // ascending returns the values that are not NaN in ascending order: itself if it is that.
@@ -66,40 +98,41 @@ func ascending(v []float64) []float64 {
 			s = append(s, x)
 		}
 	}
-	slices.Sort(s)
+	sortFloats(s)
 	return s
 }
 
 // scaled returns n and m divided by their greatest common divisor: one value of
-// the reference weighs m', one of the current sample n', and D = h/(n'*m).
-func scaled(n, m int) (int, int) {
-	a, b := n, m
+// the reference weighs m', one of the current sample n', and D = h/(n'*m). Products
+// of the two do not fit into the int of a 32-bit machine.
+func scaled(n, m int) (ns, ms int64) {
+	a, b := int64(n), int64(m)
 	for b != 0 {
 		a, b = b, a%b
 	}
-	return n / a, m / a
+	return int64(n) / a, int64(m) / a
 }
 
-// maxGap walks two ascending samples and returns h, the largest |F-G| in units
-// of 1/lcm(n,m), and whether any two pooled values are equal.
-func maxGap(a, b []float64) (h int, ties bool) {
+// maxGap walks two ascending samples and returns the largest F-G and the largest
+// G-F in units of 1/lcm(n,m), and whether any two pooled values are equal.
+func maxGap(a, b []float64) (above, below int64, ties bool) {
 	n, m := scaled(len(a), len(b))
 	i, j := 0, 0
-	gap, top, bottom := 0, 0, 0
+	var gap, top, bottom int64
 	last := 0.0
 	for i < len(a) && j < len(b) {
 		// Which of the two comes next cannot be predicted, so there are no
 		// branches on it: what is not taken moves by nothing.
 		x, y := a[i], b[j]
-		di, dj := 0, 0
+		var di, dj int64
 		if x <= y {
 			di = 1
 		}
 		if y <= x {
 			dj = 1
 		}
-		i += di
-		j += dj
+		i += int(di)
+		j += int(dj)
 		gap += di*m - dj*n
 		last = x
 		if dj > 0 {
@@ -120,7 +153,7 @@ func maxGap(a, b []float64) (h int, ties bool) {
 		gap -= n
 	}
 	top, bottom = max(top, gap), min(bottom, gap)
-	return max(top, -bottom), ties || repeats(a[i:]) || repeats(b[j:])
+	return top, -bottom, ties || repeats(a[i:]) || repeats(b[j:])
 }
 
 func repeats(s []float64) bool {
@@ -157,44 +190,55 @@ func tieGroups(a, b []float64) []int {
 // ksScore completes the test from the gap h. groups is nil without ties; otherwise
 // it gives the sizes of the groups of equal pooled values. limit bounds the
 // work of the exact distribution.
-func ksScore(n, m, h int, groups func() []int, limit int) Score {
+func ksScore(n, m int, h int64, dir side, groups func() []int, limit int) Score {
 	_, ms := scaled(n, m)
 	nf, mf := float64(n), float64(m)
-	s := Score{
-		Stat:   float64(h) / (nf * float64(ms)),
-		Null:   math.Sqrt(math.Pi/2) * math.Ln2 * math.Sqrt(1/nf+1/mf),
-		HasP:   true,
-		N:      n,
-		M:      m,
-		Method: "ks exact",
-	}
+	s := Score{Stat: float64(h) / (nf * float64(ms)), HasP: true, N: n, M: m}
 	s.Effect = s.Stat
-	if n == m && groups == nil {
-		s.Method, s.P = "ks exact, closed form", ksEqual(n, h)
-		return s.finite()
+	s.Null = math.Sqrt(1/nf + 1/mf)
+	z := math.Sqrt(nf*mf/(nf+mf)) * s.Stat
+	points := math.RoundToEven(nf * mf / (nf + mf))
+	var limitLaw, oneSample func() float64
+	if dir == twoSided {
+		s.Null *= math.Sqrt(math.Pi/2) * math.Ln2
+		limitLaw = func() float64 { return kolmogorovLimit(z) }
+		oneSample = func() float64 { return kolmogorovN(points, s.Stat) }
+	} else {
+		s.Null *= math.Sqrt(math.Pi / 8)
+		limitLaw = func() float64 { return math.Exp(-2 * z * z) }
+		oneSample = func() float64 { return smirnovN(points, s.Stat) }
 	}
-	if p, ok := ksPaths(n, m, h, groups, limit); ok {
-		s.P = p
-		return s.finite()
+	exact := false
+	switch {
+	case n == m && groups == nil:
+		s.Method, s.P = " exact, closed form", ksEqual(n, h, dir)
+	default:
+		if s.P, exact = ksPaths(n, m, h, dir, groups, limit); exact {
+			s.Method = " exact"
+		} else if n == m {
+			s.Method, s.P = " limit", limitLaw()
+		} else {
+			s.Method, s.P = " one-sample", oneSample()
+		}
 	}
-	if n == m {
-		s.Method, s.P = "ks limit", kolmogorovLimit(math.Sqrt(nf*mf/(nf+mf))*s.Stat)
-		return s.finite()
-	}
-	s.Method, s.P = "ks one-sample", kolmogorovN(math.RoundToEven(nf*mf/(nf+mf)), s.Stat)
+	s.Method = dir.method() + s.Method
 	return s.finite()
 }
 
-// ksEqual is P(D >= h/n) for two samples of n values without ties:
-// 2 * sum over k >= 1 of (-1)^(k-1) C(2n, n-kh) / C(2n, n).
-func ksEqual(n, h int) float64 {
-	if h <= 1 {
+// ksEqual is P(D >= h/n) for two samples of n values without ties: two-sided
+// 2 * sum over k >= 1 of (-1)^(k-1) C(2n, n-kh) / C(2n, n), one-sided the first term.
+func ksEqual(n int, h int64, dir side) float64 {
+	step := int(h)
+	if step == 0 || (dir == twoSided && step == 1) {
 		return 1
 	}
 	sum, ratio, sign := 0.0, 1.0, 1.0
-	for i := 0; i+h <= n; {
-		for end := i + h; i < end; i++ {
+	for i := 0; i+step <= n; {
+		for end := i + step; i < end; i++ {
 			ratio *= float64(n-i) / float64(n+i+1)
+		}
+		if dir != twoSided {
+			return ratio
 		}
 		sum += sign * ratio
 		sign = -sign
@@ -211,16 +255,34 @@ func ksEqual(n, h int) float64 {
 // distance, and sums what leaves: only additions of positive numbers, so that
 // tiny p-values are as exact as others. It gives up, with false, beyond limit
 // steps, before it asks for the groups if it can.
-func ksPaths(n, m, h int, tied func() []int, limit int) (float64, bool) {
+func ksPaths(n, m int, h int64, dir side, tied func() []int, limit int) (float64, bool) {
 	if h == 0 {
 		return 1, true
 	}
-	if n > m {
+	// A path is at i of the smaller sample and j of the other. Distances from
+	// up on count, where the smaller sample is ahead, and from down on where it is behind.
+	up, down := h, h
+	if dir == refAbove {
+		// One of the two does not count. What goes so far to that side that it
+		// comes back with a chance below 1e-26 of P, by the reflection principle,
+		// is dropped all the same, or the band would be as wide as the sample.
+		_, ms := scaled(n, m)
+		unit := math.Sqrt(float64(n) * float64(m) / float64(n+m))
+		z := float64(h) / (float64(n) * float64(ms)) * unit
+		lost := math.Ceil((math.Sqrt(z*z+30) - z) / unit * float64(n) * float64(ms))
+		if drop := int64(min(lost, 1e18)); n <= m {
+			down = drop
+		} else {
+			up = drop
+		}
+	}
+	refSmaller := n <= m
+	if !refSmaller {
 		n, m = m, n
 	}
 	ns, ms := scaled(n, m)
 	total := n + m
-	if width := 2*h/(ns+ms) + 1; total > limit/min(width, n+1) {
+	if width := min((up+down)/(ns+ms), int64(n)) + 1; int64(total) > int64(limit)/width {
 		return 0, false
 	}
 	var groups []int
@@ -230,7 +292,7 @@ func ksPaths(n, m, h int, tied func() []int, limit int) (float64, bool) {
 	u := make([]float64, n+2) // u[i]: paths that took i of the smaller sample so far
 	u[0] = 1
 	lo, hi := 0, 0
-	p := 0.0
+	ahead, behind := 0.0, 0.0
 	group, end, steps := 0, 0, 0
 	for t := range total {
 		if steps += hi - lo + 1; steps > limit {
@@ -258,15 +320,21 @@ func ksPaths(n, m, h int, tied func() []int, limit int) (float64, bool) {
 				continue
 			}
 		}
-		for ; lo <= hi && (t+1-lo)*ns-lo*ms >= h; lo++ {
-			p += u[lo]
+		for ; lo <= hi && int64(t+1-lo)*ns-int64(lo)*ms >= down; lo++ {
+			behind += u[lo]
 		}
-		for ; hi >= lo && hi*ms-(t+1-hi)*ns >= h; hi-- {
-			p += u[hi]
+		for ; hi >= lo && int64(hi)*ms-int64(t+1-hi)*ns >= up; hi-- {
+			ahead += u[hi]
 		}
 		if lo > hi {
 			break
 		}
 	}
-	return min(p, 1), true
+	switch {
+	case dir == twoSided:
+		return min(ahead+behind, 1), true
+	case refSmaller:
+		return min(ahead, 1), true
+	}
+	return min(behind, 1), true
 }

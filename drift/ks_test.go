@@ -2,57 +2,74 @@ package drift
 
 import (
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
-// bruteKS is P(D >= observed) over all ways to deal the pooled values to samples
-// of these sizes: the definition of the conditional test, ties included.
-func bruteKS(ref, cur []float64) float64 {
-	pool := slices.Concat(ref, cur)
-	n := len(ref)
-	gap := func(first uint) int {
-		most := 0
-		for _, x := range pool {
-			f, g := 0, 0
-			for k, y := range pool {
-				if y > x {
-					continue
-				}
-				if first>>k&1 == 1 {
-					f++
-				} else {
-					g++
-				}
-			}
-			d := f*len(cur) - g*n
-			most = max(most, d, -d)
+// deals calls f with every way to deal N pooled values to a first sample of n: the
+// orders that are equally likely without drift.
+func deals(total, n int, f func(first uint)) {
+	for set := range uint(1) << total {
+		if bits.OnesCount(set) == n {
+			f(set)
 		}
-		return most
 	}
-	seen := gap(1<<n - 1)
+}
+
+// bruteP is P(statistic >= observed) over all deals, by the definition of the
+// conditional test, ties included. stat sees the pooled values and which are of the first sample.
+func bruteP(ref, cur []float64, stat func(pool []float64, first uint) float64) float64 {
+	pool := slices.Concat(ref, cur)
+	seen := stat(pool, 1<<len(ref)-1)
 	all, hit := 0, 0
-	for set := range uint(1) << len(pool) {
-		ones := 0
-		for s := set; s > 0; s &= s - 1 {
-			ones++
-		}
-		if ones != n {
-			continue
-		}
+	deals(len(pool), len(ref), func(first uint) {
 		all++
-		if gap(set) >= seen {
+		if stat(pool, first) >= seen-1e-9*math.Abs(seen) {
 			hit++
 		}
-	}
+	})
 	return float64(hit) / float64(all)
 }
 
-func TestKSBruteForce(t *testing.T) {
+// ecdfGap is F-G at x, times n*m.
+func ecdfGap(pool []float64, first uint, x float64) float64 {
+	n := bits.OnesCount(first)
+	m := len(pool) - n
+	gap := 0
+	for k, y := range pool {
+		switch {
+		case y > x:
+		case first>>k&1 == 1:
+			gap += m
+		default:
+			gap -= n
+		}
+	}
+	return float64(gap)
+}
+
+func bruteD(pool []float64, first uint) float64 {
+	most := 0.0
+	for _, x := range pool {
+		most = max(most, math.Abs(ecdfGap(pool, first, x)))
+	}
+	return most
+}
+
+func bruteDPlus(pool []float64, first uint) float64 {
+	most := 0.0
+	for _, x := range pool {
+		most = max(most, ecdfGap(pool, first, x))
+	}
+	return most
+}
+
+// smallSamples calls f with pairs of 1 to 6 values each, most of them with ties.
+func smallSamples(rounds int, f func(ref, cur []float64)) {
 	r := rand.New(rand.NewPCG(1, 1))
-	methods := map[string]int{}
-	for range 300 {
+	for range rounds {
 		n, m := 1+r.IntN(6), 1+r.IntN(6)
 		distinct := 2 + r.IntN(12)
 		draw := func(k int) []float64 {
@@ -65,14 +82,28 @@ func TestKSBruteForce(t *testing.T) {
 			}
 			return v
 		}
-		ref, cur := draw(n), draw(m)
-		got, want := KS(ref, cur), bruteKS(ref, cur)
+		f(draw(n), draw(m))
+	}
+}
+
+func TestKSBruteForce(t *testing.T) {
+	methods := map[string]int{}
+	smallSamples(300, func(ref, cur []float64) {
+		got, want := KS(ref, cur), bruteP(ref, cur, bruteD)
 		methods[got.Method]++
 		if math.Abs(got.P-want) > 1e-12 {
 			t.Errorf("KS(%v, %v).P = %v by %q, counting gives %v", ref, cur, got.P, got.Method, want)
 		}
-	}
-	if len(methods) < 2 {
+		got, want = KSGreater(ref, cur), bruteP(ref, cur, bruteDPlus)
+		methods[got.Method]++
+		if math.Abs(got.P-want) > 1e-12 {
+			t.Errorf("KSGreater(%v, %v).P = %v by %q, counting gives %v", ref, cur, got.P, got.Method, want)
+		}
+		if d := bruteDPlus(slices.Concat(ref, cur), 1<<len(ref)-1) / float64(len(ref)*len(cur)); math.Abs(d-got.Stat) > 1e-15 {
+			t.Errorf("KSGreater(%v, %v) = %v, want %v", ref, cur, got.Stat, d)
+		}
+	})
+	if len(methods) < 4 {
 		t.Errorf("only %v were exercised", methods)
 	}
 }
@@ -81,10 +112,15 @@ func TestKSBruteForce(t *testing.T) {
 func TestKSFormsAgree(t *testing.T) {
 	for _, n := range []int{1, 2, 7, 50, 300, 2000} {
 		for h := 1; h <= n; h += 1 + n/20 {
-			closed := ksEqual(n, h)
-			p, ok := ksPaths(n, n, h, nil, math.MaxInt)
+			closed := ksEqual(n, int64(h), twoSided)
+			p, ok := ksPaths(n, n, int64(h), twoSided, nil, math.MaxInt)
 			if !ok || math.Abs(p-closed) > 1e-11*closed {
 				t.Errorf("n=%d h=%d: paths %v, closed form %v", n, h, p, closed)
+			}
+			closed = ksEqual(n, int64(h), refAbove)
+			p, ok = ksPaths(n, n, int64(h), refAbove, nil, math.MaxInt)
+			if !ok || math.Abs(p-closed) > 1e-11*closed {
+				t.Errorf("n=%d h=%d, one-sided: paths %v, closed form %v", n, h, p, closed)
 			}
 		}
 	}
@@ -93,9 +129,13 @@ func TestKSFormsAgree(t *testing.T) {
 		n, m := c[0], c[1]
 		_, ms := scaled(n, m)
 		for _, z := range []float64{0.8, 1.2, 1.6, 2.2} {
-			h := int(z / math.Sqrt(float64(n)*float64(m)/float64(n+m)) * float64(n) * float64(ms))
-			exact := ksScore(n, m, h, nil, math.MaxInt)
-			law := ksScore(n, m, h, nil, 0)
+			h := int64(z / math.Sqrt(float64(n)*float64(m)/float64(n+m)) * float64(n) * float64(ms))
+			exact := ksScore(n, m, h, twoSided, nil, math.MaxInt)
+			law := ksScore(n, m, h, twoSided, nil, 0)
+			one, oneLaw := ksScore(n, m, h, refAbove, nil, math.MaxInt), ksScore(n, m, h, refAbove, nil, 0)
+			if oneLaw.Method != "ks-greater one-sample" || math.Abs(oneLaw.P-one.P) > 0.05*one.P {
+				t.Errorf("n=%d m=%d z=%v: %q gives %v, exact %v", n, m, z, oneLaw.Method, oneLaw.P, one.P)
+			}
 			if law.Method != "ks one-sample" || math.Abs(law.P-exact.P) > 0.05*exact.P {
 				t.Errorf("n=%d m=%d z=%v: %q gives %v, exact %v", n, m, z, law.Method, law.P, exact.P)
 			}
