@@ -1,7 +1,6 @@
 package drift
 
 import (
-	"cmp"
 	"math"
 	"slices"
 )
@@ -163,28 +162,6 @@ func repeats(s []float64) bool {
 		}
 	}
 	return false
-}
-
-// tieGroups returns the sizes of the groups of equal pooled values, in order.
-func tieGroups(a, b []float64) []int {
-	var groups []int
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		before := i + j
-		var x float64
-		if j == len(b) || (i < len(a) && cmp.Less(a[i], b[j])) {
-			x = a[i]
-		} else {
-			x = b[j]
-		}
-		for i < len(a) && a[i] == x {
-			i++
-		}
-		for j < len(b) && b[j] == x {
-			j++
-		}
-		groups = append(groups, i+j-before)
-	}
-	return groups
 }
 
 // ksScore completes the test from the gap h. groups is nil without ties; otherwise

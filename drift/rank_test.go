@@ -1,0 +1,248 @@
+package drift
+
+import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// bruteCvM is T by its definition: the mean of (F-G)^2 just below and at each pooled
+// value. Without ties that sums to Anderson's form, (F-G)^2 at each.
+func bruteCvM(pool []float64, first uint) float64 {
+	n := bits.OnesCount(first)
+	m := len(pool) - n
+	sum := 0.0
+	for _, x := range pool {
+		at, under := ecdfGap(pool, first, x), ecdfGap(pool, first, below(x))
+		sum += (at*at + under*under) / 2
+	}
+	return sum / float64(n*m*len(pool)*len(pool))
+}
+
+// bruteAD is equation 7 of Scholz and Stephens, summed over both samples as they write it.
+func bruteAD(pool []float64, first uint) float64 {
+	total := float64(len(pool))
+	values := slices.Clone(pool)
+	slices.Sort(values)
+	a2 := 0.0
+	for _, mine := range []uint{1, 0} {
+		size := 0.0
+		for k := range pool {
+			if first>>k&1 == mine {
+				size++
+			}
+		}
+		sum := 0.0
+		for _, z := range slices.Compact(slices.Clone(values)) {
+			l, b, m := 0.0, 0.0, 0.0
+			for k, y := range pool {
+				own := 0.0
+				if first>>k&1 == mine {
+					own = 1
+				}
+				switch {
+				case y < z:
+					b++
+					m += own
+				case y == z:
+					l++
+					b += 0.5
+					m += own / 2
+				}
+			}
+			if d := b*(total-b) - total*l/4; d > 1e-9 {
+				sum += l / total * (total*m - size*b) * (total*m - size*b) / d
+			}
+		}
+		a2 += sum / size
+	}
+	return (total - 1) / total * a2
+}
+
+func TestRankBruteForce(t *testing.T) {
+	for name, c := range map[string]struct {
+		test  func(ref, cur []float64) Score
+		brute func(pool []float64, first uint) float64
+	}{
+		"CramerVonMises":  {CramerVonMises, bruteCvM},
+		"AndersonDarling": {func(ref, cur []float64) Score { return AndersonDarling(ref, cur, 1) }, bruteAD},
+	} {
+		smallSamples(200, func(ref, cur []float64) {
+			got := c.test(ref, cur)
+			pool := slices.Concat(ref, cur)
+			if want := c.brute(pool, 1<<len(ref)-1); math.Abs(got.Stat-want) > 1e-12*max(1, want) {
+				t.Errorf("%s(%v, %v) = %v, want %v", name, ref, cur, got.Stat, want)
+			}
+			if want := bruteP(ref, cur, c.brute); math.Abs(got.P-want) > 1e-12 {
+				t.Errorf("%s(%v, %v).P = %v by %q, counting gives %v", name, ref, cur, got.P, got.Method, want)
+			}
+			sum, all := 0.0, 0.0
+			deals(len(pool), len(ref), func(first uint) { sum += c.brute(pool, first); all++ })
+			if math.Abs(got.Null-sum/all) > 1e-12 {
+				t.Errorf("%s(%v, %v).Null = %v, the mean over all deals is %v", name, ref, cur, got.Null, sum/all)
+			}
+			if !strings.HasSuffix(got.Method, "exact") {
+				t.Errorf("%d values by %q", len(pool), got.Method)
+			}
+			mirror := func(v []float64) []float64 {
+				out := slices.Clone(v)
+				for i := range out {
+					out[i] = -out[i]
+				}
+				return out
+			}
+			if back := c.test(mirror(cur), mirror(ref)); math.Abs(back.Stat-got.Stat) > 1e-12 || math.Abs(back.P-got.P) > 1e-12 {
+				t.Errorf("%s: %+v, samples swapped and turned round %+v", name, got, back)
+			}
+			soundScore(t, got)
+		})
+	}
+}
+
+// Percentage points in print: Anderson and Darling (1952) for Cramer-von Mises, Lewis (1961) and
+// Marsaglia and Marsaglia (2004) for Anderson-Darling.
+func TestLimitLaws(t *testing.T) {
+	for _, c := range []struct {
+		law  quadraticLaw
+		x, p float64
+	}{
+		{cvmLaw, 0.02480, 0.99}, {cvmLaw, 0.03656, 0.95}, {cvmLaw, 0.11888, 0.5}, {cvmLaw, 0.34730, 0.1}, {cvmLaw, 0.46136, 0.05}, {cvmLaw, 0.74346, 0.01}, {cvmLaw, 1.16786, 0.001},
+		{adLaw, 1.9330, 0.1}, {adLaw, 2.4924, 0.05}, {adLaw, 3.8781, 0.01}, {adLaw, 5.9694, 0.001},
+	} {
+		if got := c.law.tail(c.x); math.Abs(got-c.p) > 2e-4*c.p {
+			t.Errorf("tail(%v) = %v, in print %v", c.x, got, c.p)
+		}
+	}
+	// One group in two: a single chi-square with one degree of freedom, whatever the shares.
+	for _, share := range []float64{0.5, 0.9} {
+		law := tiedLaw([]float64{share, 1 - share}, []float64{0, 0}, []float64{1, 0})
+		for _, z := range []float64{0.5, 1, 2, 3, 6} {
+			want := math.Erfc(z / math.Sqrt2)
+			if got := law.tail(z * z * share * (1 - share)); math.Abs(got-want) > 1e-10*want {
+				t.Errorf("two groups, z=%v: %v, want %v", z, got, want)
+			}
+		}
+	}
+	// Many equal groups: the law without ties.
+	k := 4000
+	share, mids, ends := make([]float64, k), make([]float64, k), make([]float64, k)
+	for t := range share {
+		share[t], ends[t] = 1/float64(k), 1/float64(k)
+		s := (float64(t) + 0.5) / float64(k)
+		mids[t] = share[t] / (s*(1-s) - share[t]/4)
+	}
+	for _, x := range []float64{0.1, 0.3, 1, 2} {
+		if got, want := tiedLaw(share, make([]float64, k), ends).tail(x), cvmLaw.tail(x); math.Abs(got-want) > 1e-3*want {
+			t.Errorf("%d groups: cvm tail(%v) = %v, without ties %v", k, x, got, want)
+		}
+		if got, want := tiedLaw(share, mids, make([]float64, k)).tail(5*x), adLaw.tail(5*x); math.Abs(got-want) > 5e-3*want {
+			t.Errorf("%d groups: ad tail(%v) = %v, without ties %v", k, 5*x, got, want)
+		}
+	}
+}
+
+// The limit laws, with ties and without, against deals drawn at random.
+func TestLimitsAgainstDeals(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for name, draw := range map[string]func() float64{
+		"no ties":     r.Float64,
+		"two values":  func() float64 { return float64(r.IntN(2)) },
+		"rare one":    func() float64 { return math.Floor(r.Float64() * 1.05) },
+		"five values": func() float64 { return float64(r.IntN(5)) },
+		"half zero":   func() float64 { return max(0, r.NormFloat64()) },
+	} {
+		pool := make([]float64, 1200)
+		for i := range pool {
+			pool[i] = draw()
+		}
+		rounds := 500
+		if os.Getenv("MAINSTAY_SOAK") != "" {
+			rounds = 20_000
+		}
+		var cvm, ad []float64 // statistics and the limit's P of them
+		cvmLow, adLow := [3]int{}, [3]int{}
+		levels := [3]float64{0.2, 0.05, 0.01}
+		for range rounds {
+			r.Shuffle(len(pool), func(i, j int) { pool[i], pool[j] = pool[j], pool[i] })
+			ref, cur := slices.Sorted(slices.Values(pool[:800])), slices.Sorted(slices.Values(pool[800:]))
+			c := CramerVonMises(ref, cur)
+			sum, largest, before, first := 0.0, 0, 0.0, 0.0
+			eachTie(ref, cur, func(_ float64, g tie) {
+				w := newADWeight(g.ref+g.cur, before, 1200)
+				sum += w.add(800, 1200, first, float64(g.ref))
+				before, first, largest = before+float64(w.size), first+float64(g.ref), max(largest, w.size)
+			})
+			a := adTail(sum*1199/(1200*800*400), ref, cur, largest)
+			cvm, ad = append(cvm, c.Stat), append(ad, a)
+			for i, l := range levels {
+				if c.P <= l {
+					cvmLow[i]++
+				}
+				if a <= l {
+					adLow[i]++
+				}
+			}
+		}
+		for i, l := range levels {
+			n := float64(len(cvm))
+			band := 4*math.Sqrt(n*l*(1-l)) + 0.1*n*l + 0.02*n*l
+			if name == "two values" || name == "rare one" { // few deals differ, so P has steps
+				band += 0.3 * n * l
+			}
+			if d := math.Abs(float64(cvmLow[i]) - n*l); d > band {
+				t.Errorf("%s: Cramer-von Mises at level %v rejects %d of %v", name, l, cvmLow[i], n)
+			}
+			if d := math.Abs(float64(adLow[i]) - n*l); d > band {
+				t.Errorf("%s: Anderson-Darling at level %v rejects %d of %v", name, l, adLow[i], n)
+			}
+		}
+	}
+}
+
+// Far out the limit laws say too much rather than too little, so that they may
+// stand in where no drawn deal came that far.
+func TestLimitTailIsCautious(t *testing.T) {
+	for _, n := range []int{10, 14, 18} {
+		for shift := n / 3; shift <= n; shift++ {
+			ref, cur := make([]float64, n), make([]float64, n)
+			for i := range ref {
+				ref[i], cur[i] = float64(i), float64(i+shift)+0.5
+			}
+			s := AndersonDarling(ref, cur, 1)
+			if limit := adLaw.tail(s.Stat); s.P > 0.05 || s.P > limit {
+				t.Errorf("%d values, shift %d: exact P %v, limit %v", n, shift, s.P, limit)
+			}
+		}
+	}
+}
+
+func TestAndersonDarlingPermutation(t *testing.T) {
+	ref, cur := normals(1, 200), normals(2, 150)
+	one := AndersonDarling(ref, cur, 1)
+	if same := AndersonDarling(ref, cur, 1); one != same || one.Method != "anderson-darling permutation" {
+		t.Errorf("the same seed gives %+v and %+v", one, same)
+	}
+	seen := map[float64]bool{}
+	for seed := range uint64(5) {
+		p := AndersonDarling(ref, cur, seed).P
+		if seen[p] = true; math.Abs(p-one.P) > 0.1 {
+			t.Errorf("seed %d gives P = %v, seed 1 %v", seed, p, one.P)
+		}
+	}
+	if len(seen) < 2 {
+		t.Errorf("five seeds give the same P: %v", seen)
+	}
+	if limit := adLaw.tail(one.Stat); math.Abs(one.P-limit) > 0.06 {
+		t.Errorf("%+v, the limit law says %v", one, limit)
+	}
+	for i := range cur {
+		cur[i] += 2
+	}
+	if s := AndersonDarling(ref, cur, 1); s.Method != "anderson-darling permutation, limit tail" || s.P > 1e-6 {
+		t.Errorf("shifted by two sd: %+v", s)
+	}
+}
