@@ -583,6 +583,57 @@ func TestNoRecordNoEffect(t *testing.T) {
 	})
 }
 
+// A saga that is started again while it is claimed runs once: that the claim was
+// by this very runner does not make the second start its owner.
+func TestStartedAgainWhileClaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowCreation{MemoryStore: NewMemoryStore(), claim: make(chan struct{}), running: make(chan struct{})}
+		calls := make(chan Call, 2)
+		release := make(chan struct{})
+		d := Define("d", 1, nil, Pivot("p", func(_ context.Context, c Call, _ order) (string, error) {
+			if calls <- c; len(calls) == 1 {
+				close(store.running)
+			}
+			<-release
+			return "p", nil
+		}, (*order).add))
+		r := runner(t, store, nil, d)
+		require.NoError(t, d.Start(t.Context(), r, "1", order{})) // nobody owns it: Run has not begun
+		stop := start(t, r)
+		synctest.Wait() // it is about to claim
+		store.slow = true
+		require.NoError(t, d.Start(t.Context(), r, "1", order{}))
+		synctest.Wait()
+		close(release)
+		_, err := d.Wait(t.Context(), r, "1")
+		stop()
+		require.NoError(t, err)
+		require.Len(t, calls, 1)
+	})
+}
+
+// slowCreation claims when told to, and, if slow, creates only when what was
+// claimed runs.
+type slowCreation struct {
+	*MemoryStore
+
+	slow           bool
+	claim, running chan struct{}
+}
+
+func (s *slowCreation) Claim(ctx context.Context, owner string, shapes []Shape, limit int) ([]Record, error) {
+	<-s.claim
+	return s.MemoryStore.Claim(ctx, owner, shapes, limit)
+}
+
+func (s *slowCreation) Create(ctx context.Context, r Record) error {
+	if s.slow {
+		close(s.claim)
+		<-s.running
+	}
+	return s.MemoryStore.Create(ctx, r)
+}
+
 // deafStore fails to create, or, if lost, to say so.
 type deafStore struct {
 	*MemoryStore

@@ -50,11 +50,12 @@ func (d *Definition[S]) Start(ctx context.Context, r *Runner, id string, in S) e
 // create stores a new record. If Run takes sagas here, it owns this one from
 // the start, which saves the write of a claim.
 func (r *Runner) create(ctx context.Context, rec Record) error {
+	rec.Fence = 1 // a claim gives more: what is read with 1 has no owner but its creator
 	r.mu.Lock()
 	s := r.session
 	var x *execution
 	if _, taken := r.held[rec.ID]; s != nil && !taken && len(r.held) < r.opts.Concurrency*heldPerSlot {
-		rec.Owner, rec.Fence = s.owner, 1
+		rec.Owner = s.owner
 		x = r.newExecution(s, rec.Clone())
 		x.rec.Rev = 1
 		x.created = make(chan struct{})

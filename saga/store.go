@@ -94,7 +94,7 @@ type Record struct {
 	Info
 	// Rev counts the writes of this record, from 1.
 	Rev int64
-	// Fence counts the owners; [Store].Claim adds one.
+	// Fence counts the owners, who creates it being the first; [Store].Claim adds one.
 	Fence int64
 	// Owner is the runner that may execute the saga; empty if none.
 	Owner string

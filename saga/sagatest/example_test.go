@@ -55,7 +55,6 @@ func ExampleExplore() {
 			return sagatest.Case[Order]{Definition: s.definition(), Check: s.conserved}
 		}, &sagatest.Options{Pairs: true})
 	}
-	fmt.Println(testing.RunTests(func(_, _ string) (bool, error) { return true, nil },
-		[]testing.InternalTest{{Name: "TestOrder", F: test}}))
+	fmt.Println(passes("TestOrder", test))
 	// Output: true
 }
