@@ -1,0 +1,191 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// stuck is how long the server may not read what is written to it. The client
+// holds its locks while it writes, also the one that its own end needs: a write
+// must end by itself.
+const stuck = 30 * time.Second
+
+// guard is a connection whose writes end, and that can be cut at any time, even
+// before it is made.
+type guard struct {
+	net.Conn // nil until hold
+	mu       sync.Mutex
+	next     time.Time // when the deadline of writes must be moved
+}
+
+func (g *guard) hold(c net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.Conn = c
+}
+
+func (g *guard) cut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.Conn != nil {
+		_ = g.Conn.Close()
+	}
+}
+
+// SetDeadline implements net.Conn: the client takes deadlines off once.
+func (g *guard) SetDeadline(t time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.next = time.Time{}
+	return g.Conn.SetDeadline(t)
+}
+
+// Write implements net.Conn. Moving a deadline is dear, so it is done once a
+// second: a write may take a second less than stuck.
+func (g *guard) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	if now := time.Now(); now.After(g.next) {
+		g.next = now.Add(time.Second)
+		if err := g.Conn.SetWriteDeadline(now.Add(stuck)); err != nil {
+			g.mu.Unlock()
+			return 0, err
+		}
+	}
+	g.mu.Unlock()
+	return g.Conn.Write(b)
+}
+
+// conn is one connection of the client, with what it stands on.
+type conn struct {
+	*amqp.Connection
+	raw *guard
+}
+
+// kill ends the connection without a word to the server. It does not block.
+func (c *conn) kill() { c.raw.cut() }
+
+// end closes the connection, politely until ctx ends.
+func (c *conn) end(ctx context.Context) error {
+	defer context.AfterFunc(ctx, c.kill)()
+	deadline := time.Now().Add(5 * time.Second)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := c.CloseDeadline(deadline); err != nil && !errors.Is(err, amqp.ErrClosed) {
+		c.kill()
+		return fmt.Errorf("closing a connection: %w", err)
+	}
+	return nil
+}
+
+// dial makes a connection for purpose, within ctx.
+func (b *broker) dial(ctx context.Context, purpose string) (*conn, error) {
+	dialing, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := await(dialing, b, func() (*conn, error) { return b.connect(dialing, purpose) }, (*conn).kill)
+	if err != nil {
+		return nil, fmt.Errorf("connecting: %w", err)
+	}
+	return c, nil
+}
+
+func (b *broker) connect(ctx context.Context, purpose string) (*conn, error) {
+	config := b.base
+	config.Recovery = nil
+	if config.TLSClientConfig != nil {
+		config.TLSClientConfig = config.TLSClientConfig.Clone() // the client writes into it
+	}
+	if config.Properties = maps.Clone(config.Properties); config.Properties == nil {
+		config.Properties = amqp.NewConnectionProperties()
+	}
+	if _, ok := config.Properties["connection_name"]; !ok {
+		config.Properties.SetClientConnectionName("mainstay " + purpose)
+	}
+	own, raw := config.Dial, new(guard)
+	config.Dial = func(network, addr string) (net.Conn, error) {
+		var (
+			c   net.Conn
+			err error
+		)
+		if own != nil {
+			c, err = own(network, addr)
+		} else {
+			c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+		if err != nil {
+			return nil, err
+		}
+		raw.hold(c)
+		if err := context.Cause(ctx); err != nil {
+			raw.cut()
+			return nil, err
+		}
+		return raw, nil
+	}
+	stop := context.AfterFunc(ctx, raw.cut)
+	c, err := amqp.DialConfig(b.url, config)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		raw.cut()
+		return nil, err
+	}
+	return &conn{Connection: c, raw: raw}, nil
+}
+
+// await runs f, which does not know about contexts, and waits no longer than
+// ctx. A result that comes too late goes to drop. An error may mean that f has
+// not run.
+func await[T any](ctx context.Context, b *broker, f func() (T, error), drop func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	if err := context.Cause(ctx); err != nil {
+		return none, err
+	}
+	done, left := make(chan result), make(chan struct{})
+	started := b.start(func() {
+		value, err := f()
+		select {
+		case done <- result{value, err}:
+		case <-left:
+			if err == nil {
+				drop(value)
+			}
+		}
+	})
+	if !started {
+		return none, driver.ErrClosed
+	}
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		close(left)
+		return none, fmt.Errorf("no answer in time: %w", context.Cause(ctx))
+	}
+}
+
+// asError is errors.As under a name that reads as a question.
+func asError[T error](err error, target *T) bool { return errors.As(err, target) }
+
+// code returns the reply code of an error of the server, or 0.
+func code(err error) int {
+	var e *amqp.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return 0
+}

@@ -1,0 +1,236 @@
+package rabbitmq
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// lane is one queue that a receiver consumes, on a channel of its own: closing
+// the channel gives back what it holds, in order, in one step.
+type lane struct {
+	r           *receiver
+	topic, name string
+	ch          *amqp.Channel
+	lost        chan struct{}
+	idle        chan struct{} // closed when it is revoked and nothing is out
+	over        chan struct{} // closed when the channel is
+
+	// Under the receiver's lock.
+	queue   []*ticket // by tag
+	out     int
+	revoked bool
+
+	tags tags // of Settle
+}
+
+// ticket is one handing out of a message: what Settle recognises.
+type ticket struct {
+	lane  *lane
+	d     *amqp.Delivery
+	msg   driver.Message
+	over  bool // settled, or put back
+	acked bool
+}
+
+// open begins to consume a queue. An ordered queue hands out nothing while
+// another member consumes it.
+func (r *receiver) open(topic, name string, prefetch int) (*lane, error) {
+	fail := func(err error) (*lane, error) { return nil, fmt.Errorf("consuming queue %q: %w", name, err) }
+	ch, err := r.conn.Channel()
+	if err != nil {
+		return fail(err)
+	}
+	if err := ch.Qos(prefetch, 0, false); err != nil {
+		return fail(err)
+	}
+	in, err := ch.Consume(name, "", false, false, false, false, nil)
+	if code(err) == amqp.NotFound {
+		return fail(fmt.Errorf("%w: %w", driver.ErrUnroutable, err))
+	} else if err != nil {
+		return fail(err)
+	}
+	l := &lane{
+		r: r, topic: topic, name: name, ch: ch,
+		lost: make(chan struct{}), idle: make(chan struct{}), over: make(chan struct{}),
+	}
+	r.mu.Lock()
+	if r.err == nil {
+		r.lanes = append(r.lanes, l)
+	} else {
+		l.revoked = true
+		close(l.lost)
+		close(l.idle)
+	}
+	r.mu.Unlock()
+	r.wg.Go(func() { l.read(in) })
+	return l, nil
+}
+
+// read fills the queue, until the channel closes or the queue is deleted.
+func (l *lane) read(in <-chan amqp.Delivery) {
+	defer signal(l.r.moved)
+	defer close(l.over)
+	for d := range in {
+		l.add(&d)
+	}
+	l.r.mu.Lock()
+	revoked := l.revoked
+	l.r.mu.Unlock()
+	if !revoked {
+		l.r.fail(fmt.Errorf("queue %q: the server ended its consumer", l.name))
+	}
+}
+
+func (l *lane) add(d *amqp.Delivery) {
+	t := &ticket{lane: l, d: d, msg: decode(d, l.topic)}
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	if !l.revoked {
+		l.queue = append(l.queue, t)
+		l.r.wake()
+	}
+}
+
+func (l *lane) take(ds []driver.Delivery, limit int) []driver.Delivery {
+	n := min(limit-len(ds), len(l.queue))
+	for _, t := range l.queue[:n] {
+		ds = append(ds, driver.Delivery{
+			Message: t.msg, Position: strconv.FormatUint(t.d.DeliveryTag, 10), Lane: l.name, Lost: l.lost, Native: t.d, Handle: t,
+		})
+	}
+	l.out += n
+	clear(l.queue[:n])
+	l.queue = l.queue[n:]
+	return ds
+}
+
+// requeue puts the message back in its place here: at the server it would count
+// as a delivery. The next handing out has a ticket of its own.
+func (l *lane) requeue(t *ticket) {
+	again := &ticket{lane: l, d: t.d, msg: t.msg}
+	at, _ := slices.BinarySearchFunc(l.queue, again, func(a, b *ticket) int { return cmp.Compare(a.d.DeliveryTag, b.d.DeliveryTag) })
+	l.queue = slices.Insert(l.queue, at, again)
+	l.finish(t)
+	l.r.wake()
+}
+
+// finish notes that nobody works on t any more.
+func (l *lane) finish(t *ticket) {
+	if t.over {
+		return
+	}
+	t.over = true
+	l.out--
+	l.rest()
+}
+
+// revoke ends handing out and settling.
+func (l *lane) revoke() {
+	l.revoked = true
+	close(l.lost)
+	l.queue = nil
+	l.r.lanes = slices.DeleteFunc(l.r.lanes, func(x *lane) bool { return x == l })
+	l.rest()
+}
+
+func (l *lane) rest() {
+	if l.revoked && l.out == 0 {
+		select {
+		case <-l.idle:
+		default:
+			close(l.idle)
+		}
+	}
+}
+
+// release gives the queue to the next member: when what is out has been given
+// back, and after drain at the latest.
+func (l *lane) release(drain time.Duration) {
+	t := time.NewTimer(drain)
+	defer t.Stop()
+	select {
+	case <-l.idle:
+	case <-t.C:
+	case <-l.r.gone:
+	case <-l.over:
+	}
+	if err := l.ch.Close(); err != nil && !errors.Is(err, amqp.ErrClosed) {
+		l.r.conn.kill() // the queue must not stay with a channel that is stuck
+	}
+}
+
+// ack tells the server. It is called by one goroutine at a time.
+func (l *lane) ack(ts []*ticket) error {
+	all := make([]uint64, len(ts))
+	for i, t := range ts {
+		all[i] = t.d.DeliveryTag
+	}
+	below, single := l.tags.settle(all)
+	if below > 0 {
+		if err := l.ch.Ack(below, true); err != nil {
+			return err
+		}
+	}
+	for _, tag := range single {
+		if err := l.ch.Ack(tag, false); err != nil {
+			return err
+		}
+	}
+	for _, t := range ts {
+		t.acked = true
+	}
+	return nil
+}
+
+// tags finds how to ack with few frames. Tags of a channel count from 1.
+type tags struct {
+	low   uint64              // everything up to here is acked
+	above map[uint64]struct{} // acked one by one
+}
+
+// settle returns the tag up to which everything may be acked at once, 0 if
+// there is none, and those to ack singly. The tag is one of all: the server
+// knows no others.
+func (t *tags) settle(all []uint64) (below uint64, single []uint64) {
+	slices.Sort(all)
+	for i, tag := range all {
+		for {
+			if _, ok := t.above[t.low+1]; !ok {
+				break
+			}
+			delete(t.above, t.low+1)
+			t.low++
+		}
+		if tag != t.low+1 {
+			single = all[i:]
+			break
+		}
+		t.low, below = tag, tag
+	}
+	if len(single) > 0 && t.above == nil {
+		t.above = make(map[uint64]struct{})
+	}
+	for _, tag := range single {
+		t.above[tag] = struct{}{}
+	}
+	return below, single
+}
+
+// tier returns the shortest of delays that is no sooner than d, or -1.
+func tier(delays []time.Duration, d time.Duration) time.Duration {
+	best := time.Duration(-1)
+	for _, t := range delays {
+		if t >= d && (best < 0 || t < best) {
+			best = t
+		}
+	}
+	return best
+}

@@ -1,0 +1,223 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+// link is one connection with one channel to publish on, in confirm mode. Two
+// goroutines belong to it: write, which writes one call after the other, and
+// listen, which hears of returned messages, alarms and the end.
+type link struct {
+	conn *conn
+	ch   *amqp.Channel
+
+	calls   chan *call
+	heard   chan struct{} // taken by listen when it has booked everything before
+	dead    chan struct{} // closed when the channel is
+	ended   chan struct{} // closed when listen is through
+	returns atomic.Int64  // returned messages that nobody has asked for
+
+	mu       sync.Mutex
+	cause    *amqp.Error
+	unwanted map[parcelKey]error
+	flying   int // calls that wait
+	alarm    string
+	moved    chan struct{} // closed when alarm changes
+}
+
+// parcelKey is what a returned message is recognised by.
+type parcelKey struct{ exchange, key, id string }
+
+func newLink(c *conn) (*link, error) {
+	ch, err := c.Channel()
+	if err == nil {
+		err = ch.Confirm(false)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening a channel: %w", err)
+	}
+	l := &link{
+		conn: c, ch: ch, calls: make(chan *call), heard: make(chan struct{}), dead: make(chan struct{}), ended: make(chan struct{}),
+		unwanted: make(map[parcelKey]error), moved: make(chan struct{}),
+	}
+	// Unbuffered: the client goes on to a message's confirmation only when
+	// listen has taken its return.
+	returns := ch.NotifyReturn(make(chan amqp.Return))
+	blocking := c.NotifyBlocked(make(chan amqp.Blocking, 8))
+	closing := ch.NotifyClose(make(chan *amqp.Error, 1))
+	go l.listen(returns, blocking, closing) // ends with the channel
+	return l, nil
+}
+
+func (l *link) listen(returns <-chan amqp.Return, blocking <-chan amqp.Blocking, closing <-chan *amqp.Error) {
+	defer close(l.ended)
+	for returns != nil || blocking != nil || closing != nil {
+		select {
+		case r, ok := <-returns:
+			if !ok {
+				returns = nil
+				continue
+			}
+			l.mu.Lock()
+			l.unwanted[parcelKey{r.Exchange, r.RoutingKey, r.MessageId}] = returned(&r)
+			l.returns.Add(1)
+			l.mu.Unlock()
+		case b, ok := <-blocking:
+			if !ok {
+				blocking = nil
+				continue
+			}
+			l.setAlarm(b)
+		case e, ok := <-closing:
+			if ok {
+				l.mu.Lock()
+				l.cause = e
+				l.mu.Unlock()
+				continue
+			}
+			closing = nil
+			close(l.dead)
+			l.conn.kill() // one channel is all there is to it
+		case l.heard <- struct{}{}:
+		}
+	}
+}
+
+func (l *link) setAlarm(b amqp.Blocking) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alarm = ""
+	if b.Active {
+		l.alarm = "memory or disk alarm: " + b.Reason
+	}
+	close(l.moved)
+	l.moved = make(chan struct{})
+}
+
+// blocked returns why the server does not read, or "", and a channel that is
+// closed when that changes.
+func (l *link) blocked() (reason string, moved <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.alarm, l.moved
+}
+
+func (l *link) isDead() bool {
+	select {
+	case <-l.dead:
+		return true
+	default:
+		return l.ch.IsClosed()
+	}
+}
+
+// why returns what the channel ended with.
+func (l *link) why() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cause == nil {
+		return errors.New("the connection was closed")
+	}
+	return fmt.Errorf("the connection was lost: %w", l.cause)
+}
+
+var errBlocked = errors.New("the server does not take messages")
+
+// take hands c to write. An error means that nothing of it was sent.
+func (l *link) take(ctx context.Context, c *call) error {
+	for {
+		reason, moved := l.blocked()
+		calls := l.calls
+		if reason != "" {
+			calls = nil // what is written now would fill buffers and block others
+		}
+		select {
+		case calls <- c:
+			l.mu.Lock()
+			l.flying++
+			l.mu.Unlock()
+			return nil
+		case <-moved:
+		case <-l.dead:
+			return l.why()
+		case <-ctx.Done():
+			if reason != "" {
+				return fmt.Errorf("%w (%s): %w", errBlocked, reason, context.Cause(ctx))
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (l *link) write() {
+	for {
+		select {
+		case c := <-l.calls:
+			c.write(func(p *parcel) (confirmation, error) {
+				d, err := l.ch.PublishWithDeferredConfirm(p.exchange, p.key, true, false, p.Publishing)
+				if err != nil {
+					return nil, err
+				}
+				return d, nil
+			})
+		case <-l.dead:
+			return
+		}
+	}
+}
+
+// settled ends the wait of one call.
+func (l *link) settled() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.flying--; l.flying == 0 && len(l.unwanted) > 0 {
+		clear(l.unwanted) // of callers that did not wait
+		l.returns.Store(0)
+	}
+}
+
+// hearAll waits until every return that came before is booked.
+func (l *link) hearAll() {
+	select {
+	case <-l.heard:
+	case <-l.ended:
+	}
+}
+
+// unrouted returns the error of a message that came back, once.
+func (l *link) unrouted(p *parcel) error {
+	if l.returns.Load() == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := parcelKey{p.exchange, p.key, p.MessageId}
+	err := l.unwanted[k]
+	if err != nil {
+		delete(l.unwanted, k)
+		l.returns.Add(-1)
+	}
+	return err
+}
+
+// end waits for the confirmations of what has been written, and closes.
+func (l *link) end(ctx context.Context) error {
+	err := l.conn.end(ctx)
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	return err
+}
+
+// lost is the outcome of a message whose confirmation never comes.
+func (l *link) lost() error { return fmt.Errorf("%w: %w", driver.ErrUnknown, l.why()) }
