@@ -50,5 +50,11 @@ func restart() func(context.Context) error {
 	if command == "" {
 		return nil
 	}
-	return func(ctx context.Context) error { return exec.CommandContext(ctx, "sh", "-c", command).Run() }
+	return func(ctx context.Context) error {
+		// RabbitMQ 3.10 writes down that a quorum queue exists up to half a
+		// second after it has declared it, and confirmed what was published to
+		// it: a kill in between loses the queue. See docs/guarantees.md.
+		time.Sleep(2 * time.Second)
+		return exec.CommandContext(ctx, "sh", "-c", command).Run()
+	}
 }
