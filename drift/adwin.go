@@ -137,6 +137,10 @@ func (d *ADWIN) cut() bool {
 			if n0 < d.minWindow {
 				continue
 			}
+			// m is at least 1/n0+1/n1, and without a division most cuts are done with.
+			if cross := u0*n1 - u1*n0; cross*cross <= w*spread*n0*n1*(1-1e-9) {
+				continue
+			}
 			m := 1/(n0-d.minWindow+1) + 1/(n1-d.minWindow+1)
 			off := math.Abs(u0/n0 - u1/n1)
 			if off*off > m*spread && off > math.Sqrt(m*spread)+2.0/3*l*m {

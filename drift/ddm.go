@@ -107,9 +107,9 @@ func (d *EDDM) Observe(x float64) Verdict {
 	}
 	switch ratio := t / d.most; {
 	case t > d.most:
-		d.most = t
+		d.most = t // and the verdict stays what it was
 		if d.errors > warm {
-			d.verdict = Stable
+			d.verdict = max(d.verdict, Stable)
 		}
 	case d.errors <= warm:
 	case ratio < share(d.Alarm, 0.9):

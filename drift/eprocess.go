@@ -58,15 +58,19 @@ const (
 	maxLearn  = 1 << 24
 )
 
-// recentBet expects what the newest values looked like. Instead of fading the old, the
-// weight of the new grows.
+// recentBet expects what about the last values looked like; before there were that many,
+// the shape of the reference stands in. Instead of fading the old, the weight
+// of the new grows, so that an observation changes one count.
 type recentBet struct {
-	count  []float64
-	sum    float64
-	weight float64
-	grow   float64 // per value
-	prior  float64 // of so many values is the reference's shape
-	have   float64
+	count    []float64
+	weight   float64 // of the newest value
+	inverse  float64 // 1/weight
+	last     float64 // the sum of the counts is last*weight
+	grow     float64 // of weight, per value; fade is of inverse
+	fade     float64
+	reserved float64 // share of what it has that is not bet; bet is the rest, over last
+	bet      float64
+	have     float64
 }
 
 // Observe implements [Detector].
@@ -80,7 +84,14 @@ func (d *EProcess) Observe(x float64) Verdict {
 	if d.edges == nil && !d.ready(x) {
 		return Insufficient
 	}
-	k := cellOf(d.edges, x)
+	k := 0
+	for _, e := range d.edges { // faster than halving, for so few
+		below := 0
+		if e < x {
+			below = 1
+		}
+		k += below
+	}
 	if k < len(d.edges) && d.edges[k] == x {
 		u := d.uniform()
 		for k < len(d.edges) && d.edges[k] == x && d.within[k] < u {
@@ -90,16 +101,16 @@ func (d *EProcess) Observe(x float64) Verdict {
 	inverse := d.total / d.seen[k]
 	won := 0.0
 	for i, chance := range &d.fixed[k] {
-		d.have[i] = (d.have[i] + 1) * chance * inverse
+		d.have[i] = (d.have[i] + 1) * (chance * inverse)
 		won += d.have[i]
 	}
 	for i := range d.recent {
 		b := &d.recent[i]
-		b.have = (b.have + 1) * (b.prior*b.weight + b.count[k]*inverse) / (b.prior*b.weight + b.sum)
+		b.have = (b.have + 1) * (b.reserved + b.bet*b.inverse*b.count[k]*inverse)
 		won += b.have
 		b.weight *= b.grow
+		b.inverse *= b.fade
 		b.count[k] += b.weight
-		b.sum += b.weight
 		if b.weight > 1e100 {
 			b.shrink()
 		}
@@ -114,11 +125,14 @@ func (d *EProcess) Observe(x float64) Verdict {
 }
 
 func (b *recentBet) shrink() {
-	for k := range b.count {
-		b.count[k] /= b.weight
+	sum := 0.0
+	for _, c := range b.count {
+		sum += c
 	}
-	b.sum /= b.weight
-	b.weight = 1
+	for k := range b.count {
+		b.count[k] *= b.last / sum
+	}
+	b.weight, b.inverse = 1, 1
 }
 
 // ready sets up, after learning where there is no reference. It is false while x was
@@ -126,7 +140,7 @@ func (b *recentBet) shrink() {
 func (d *EProcess) ready(x float64) bool {
 	ref := ascending(d.Reference)
 	if len(ref) > 0 {
-		d.setup(slices.Clone(ref))
+		d.setup(ref)
 		return true
 	}
 	n := min(atLeast(d.Learn, minLearn, 1000), maxLearn)
@@ -196,7 +210,7 @@ func (d *EProcess) bets(n float64) {
 		}
 	}
 	for i, last := range [2]float64{250, 1000} {
-		d.recent[i] = recentBet{count: make([]float64, bins), grow: 1 / (1 - 1/last), prior: last / 2}
+		d.recent[i] = recentBet{count: make([]float64, bins), last: last, grow: last / (last - 1), fade: (last - 1) / last, reserved: 1.0 / 3, bet: 2.0 / 3 / last}
 	}
 }
 
@@ -214,8 +228,10 @@ func (d *EProcess) begin() {
 	d.have = [fixedBets]float64{}
 	for i := range d.recent {
 		b := &d.recent[i]
-		clear(b.count)
-		b.sum, b.weight, b.have = 0, 1, 0
+		for k, r := range d.ranks {
+			b.count[k] = b.last * r / d.total
+		}
+		b.weight, b.inverse, b.have = 1, 1, 0
 	}
 }
 

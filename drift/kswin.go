@@ -21,7 +21,7 @@ type KSWIN struct {
 	older, newest []float64 // ascending
 	next, n       int
 	recent        int
-	critical      int
+	critical      int64
 	verdict       Verdict
 }
 
@@ -78,7 +78,7 @@ func (d *KSWIN) Observe(x float64) Verdict {
 		return d.verdict
 	}
 	d.verdict = Stable
-	if h, _ := maxGap(d.older, d.newest); h >= d.critical {
+	if above, below, _ := maxGap(d.older, d.newest); max(above, below) >= d.critical {
 		d.verdict = Drift
 	}
 	return d.verdict
@@ -106,16 +106,16 @@ func (d *KSWIN) Reset() {
 // criticalGap returns the least gap h, in units of 1/lcm(n,m), whose p-value is
 // at most alpha, given the sizes of the groups of ties (nil: none). It is beyond any gap
 // where no p-value is that small.
-func criticalGap(n, m int, alpha float64, groups []int) int {
+func criticalGap(n, m int, alpha float64, groups []int) int64 {
 	var tied func() []int
 	if groups != nil {
 		tied = func() []int { return groups }
 	}
 	_, ms := scaled(n, m)
-	lcm := n * ms
-	rejects := func(h int) bool { return ksScore(n, m, h, tied, judgeCells).P <= alpha }
+	lcm := int64(n) * ms
+	rejects := func(h int64) bool { return ksScore(n, m, h, twoSided, tied, judgeCells).P <= alpha }
 	// The steps double, up from a gap that is far too small, so that no wide and costly one is tried.
-	lo, hi := 0, max(1, lcm/max(n, m))
+	lo, hi := int64(0), max(1, lcm/int64(max(n, m)))
 	for !rejects(hi) {
 		if hi == lcm {
 			return lcm + 1

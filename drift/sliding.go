@@ -75,7 +75,7 @@ func NewSlidingKS(ref []float64, window int, alpha float64) (*SlidingKS, error) 
 	}
 	d := &SlidingKS{n: len(s), m: window, ring: make([]int32, window), alpha: alpha}
 	n, m := scaled(d.n, d.m)
-	d.up, d.down = int64(m), int64(n)
+	d.up, d.down = m, n
 	tied := false
 	eachRun(s, func(x float64, count int) {
 		d.values, d.count = append(d.values, x), append(d.count, int32(count))
@@ -93,27 +93,36 @@ func NewSlidingKS(ref []float64, window int, alpha float64) (*SlidingKS, error) 
 		groups = d.expectedTies()
 	}
 	limit := criticalGap(d.n, d.m, alpha, groups)
-	if limit > d.n*m {
+	if limit > int64(d.n)*m {
 		return wrong(fmt.Errorf("no window of %d values differs from %d at a level of %v: take a longer one", window, d.n, alpha))
 	}
-	d.limit = int64(limit)
+	d.limit = limit
 	return d, nil
 }
 
 // expectedTies are the groups of equal values in the reference and a window that
-// follows it.
+// follows it. At either end some values are taken as untied: the window may hold
+// values that the reference lacks, and a constant reference would otherwise
+// call the first of them a drift.
 func (d *SlidingKS) expectedTies() []int {
+	const untied = 64
 	var groups []int
 	seen, before := 0, 0
 	for _, c := range d.count {
 		seen += int(c)
 		after := int(math.Round(float64(seen) * float64(d.n+d.m) / float64(d.n)))
-		if c > 1 {
-			groups = append(groups, after-before)
-		} else {
-			for range after - before {
-				groups = append(groups, 1)
-			}
+		first, last := max(before, untied), min(after, d.n+d.m-untied)
+		if c == 1 || first >= last {
+			first, last = after, after
+		}
+		for range first - before {
+			groups = append(groups, 1)
+		}
+		if last > first {
+			groups = append(groups, last-first)
+		}
+		for range after - last {
+			groups = append(groups, 1)
 		}
 		before = after
 	}
@@ -200,14 +209,14 @@ func (d *SlidingKS) Score() Score {
 		return Score{Method: "ks", N: d.n}.finite()
 	}
 	ns, ms := scaled(d.n, d.filled)
-	h, gap, tied := 0, 0, false
+	h, gap, tied := int64(0), int64(0), false
 	for i, c := range d.cells {
-		gap -= ns * int(c)
-		of := 0
+		gap -= ns * int64(c)
+		of := int32(0)
 		if i&1 == 1 && i>>1 < len(d.count) {
-			of = int(d.count[i>>1])
-			gap += ms * of
-			tied = tied || of+int(c) > 1
+			of = d.count[i>>1]
+			gap += ms * int64(of)
+			tied = tied || of+c > 1
 		}
 		h = max(h, gap, -gap)
 	}
@@ -215,7 +224,7 @@ func (d *SlidingKS) Score() Score {
 	if tied {
 		groups = d.ties
 	}
-	return ksScore(d.n, d.filled, h, groups, judgeCells)
+	return ksScore(d.n, d.filled, h, twoSided, groups, judgeCells)
 }
 
 // ties are the groups of equal values there are. What the window holds between two values of
