@@ -1,7 +1,7 @@
 // Package drift says whether live data still look like the data a model was
 // trained on, and is honest about how sure it is.
 //
-// There are three layers, each usable alone.
+// There are four layers, each usable alone.
 //
 // # Statistics
 //
@@ -26,6 +26,13 @@
 // on them takes no lock and allocates nothing. Rows are cut into windows
 // ([Tumbling] or [Every]); a closed window is judged off the request path, by
 // [Monitor.Watch] or [Monitor.Report].
+//
+// # Streams
+//
+// A [Detector] looks at every value as it comes, in some ten nanoseconds and without
+// allocating, where a window would be too slow or there is no reference. [EProcess] and
+// [SlidingKS] compare with a reference, [ADWIN], [PageHinkley] and [KSWIN] with the
+// stream's own past, [DDM], [EDDM], [HDDMA] and [HDDMW] watch the errors of a model.
 //
 // # How an alert is decided
 //

@@ -26,7 +26,7 @@ const (
 // libraries do, and then both are in the unit of x. Infinities are passed over as NaN is.
 //
 // Without drift, and with independent normal values, the defaults raise an alarm in about
-// 200,000 values (measured; heavy tails raise more), and find a shift of one
+// 110,000 values (measured; heavy tails raise more), and find a shift of one
 // standard deviation in about 45 values, of a half in about 100.
 type PageHinkley struct {
 	Delta  float64 // shift that is tolerated; 0.1. Negative is none

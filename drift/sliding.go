@@ -21,10 +21,9 @@ const maxWindow = 1 << 30
 // references ten times the window:
 //
 //	alpha    windows to the first alarm, on average
-//	0.01     about 20
-//	0.001    about 150
-//	0.0001   about 1,000
-//	0.00001  about 6,000
+//	0.01     about 13
+//	0.001    about 110
+//	0.0001   about 900
 //
 // [EProcess] has a rate of false alarms that is guaranteed. A reference smaller than
 // ten windows has noise of its own that all windows share: some references then
