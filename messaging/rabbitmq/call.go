@@ -136,7 +136,7 @@ func (c *call) outcome(ctx context.Context, l *link, i int) error {
 	switch {
 	case p.sent.Acked():
 		return l.unrouted(p)
-	case !l.ch.IsClosed():
+	case !l.isDead():
 		// Of several queues one may have taken it.
 		return fmt.Errorf("%w: the server refused it: a queue of the topic is full or out of order", driver.ErrUnknown)
 	}

@@ -41,7 +41,10 @@ func TestSoak(t *testing.T) {
 	member := func(ctx context.Context, url string) {
 		mb := open(t, url, messaging.Declare)
 		c, err := mb.Consumer(name, &messaging.ConsumerOptions{Drain: 2 * time.Second},
-			messaging.On(name, func(context.Context, *messaging.Delivery) error { return nil }).With(ledger.Middleware))
+			messaging.On(name, func(context.Context, *messaging.Delivery) error {
+				time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond) // long enough to overlap
+				return nil
+			}).With(ledger.Middleware))
 		require.NoError(t, err)
 		require.NoError(t, c.Declare(ctx))
 		members.Go(func() {

@@ -1,0 +1,191 @@
+package rabbitmq
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wire"
+)
+
+// arrive is what a server makes of a publishing: the same properties.
+func arrive(p *amqp.Publishing) *amqp.Delivery {
+	return &amqp.Delivery{
+		Headers: p.Headers, ContentType: p.ContentType, MessageId: p.MessageId, Timestamp: p.Timestamp.Truncate(time.Second), Body: p.Body,
+		DeliveryMode: p.DeliveryMode,
+	}
+}
+
+func TestLayoutOnTheWire(t *testing.T) {
+	p, err := encode(&driver.Message{
+		ID: "id-1", Topic: "orders", Key: "ann", ContentType: "application/json", Schema: "v2", Body: []byte("{}"),
+		Time:    time.Date(2026, 1, 31, 13, 50, 0, 123456789, time.FixedZone("", 3600)),
+		Headers: driver.Headers{{Key: "b", Value: []byte("1")}, {Key: "a", Value: []byte{0xff}}, {Key: "b", Value: []byte("2")}},
+	})
+	require.NoError(t, err)
+	require.Equal(t, amqp.Publishing{
+		MessageId: "id-1", ContentType: "application/json", DeliveryMode: amqp.Persistent, Body: []byte("{}"),
+		Timestamp: time.Date(2026, 1, 31, 12, 50, 0, 123456789, time.UTC),
+		Headers: amqp.Table{
+			"mainstay-key": "ann", "mainstay-schema": "v2", "mainstay-time": "2026-01-31T12:50:00.123456789Z",
+			"a": []byte{0xff}, "b": []any{"1", "2"}, "mainstay-headers": []any{"b", "a", "b"},
+		},
+	}, p)
+	require.Equal(t, 51, slot("ann"), "producers in other languages compute it too: CRC-32 of the key, modulo 64")
+}
+
+func TestRoundTrip(t *testing.T) {
+	name := rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "traceparent", "mainstay-group"}), rapid.StringN(0, 20, 200))
+	rapid.Check(t, func(t *rapid.T) {
+		var h driver.Headers
+		for range rapid.IntRange(0, 8).Draw(t, "headers") {
+			k := name.Draw(t, "name")
+			if own(k) {
+				continue
+			}
+			h = append(h, driver.Header{Key: k, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value")})
+		}
+		m := driver.Message{
+			ID: rapid.StringN(1, 300, -1).Draw(t, "id"), Topic: "t", Key: rapid.String().Draw(t, "key"),
+			ContentType: rapid.StringN(0, 300, -1).Draw(t, "type"), Schema: rapid.String().Draw(t, "schema"),
+			Body: rapid.SliceOf(rapid.Byte()).Draw(t, "body"), Headers: h,
+			Time: time.Unix(rapid.Int64Range(-1e9, 4e9).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "nanos")).UTC(),
+		}
+		p, err := encode(&m)
+		require.NoError(t, err)
+		require.NoError(t, p.Headers.Validate())
+		got := decode(arrive(&p), "t")
+		require.Equal(t, fmt.Sprintf("%q", flat(m.Headers)), fmt.Sprintf("%q", flat(got.Headers)))
+		require.True(t, m.Time.Equal(got.Time), "%v %v", m.Time, got.Time)
+		m.Headers, got.Headers, m.Time, got.Time = nil, nil, time.Time{}, time.Time{}
+		require.Equal(t, string(m.Body), string(got.Body))
+		m.Body, got.Body = nil, nil
+		require.Equal(t, m, got)
+	})
+}
+
+func flat(h driver.Headers) (all []string) {
+	for _, x := range h {
+		all = append(all, x.Key+"="+string(x.Value))
+	}
+	return all
+}
+
+// What others wrote passes on as it was, types included: encoding what was
+// decoded gives the same table.
+func TestForeignTypesPassThrough(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	foreign := amqp.Table{
+		"bool": true, "byte": byte(1), "int32": int32(-7), "int64": int64(1 << 40), "float": 1.5, "time": now, "text": "text",
+		"not text": "\xff", "bytes": []byte("readable"), "table": amqp.Table{"a": int32(1)}, "one": []any{int32(1)}, "none": []any{},
+		"two": []any{"x", int32(2)}, "decimal": amqp.Decimal{Scale: 2, Value: 100},
+	}
+	d := &amqp.Delivery{Headers: amqp.Table{}, Timestamp: now, Body: []byte("b"), MessageId: "m"}
+	for k, v := range foreign {
+		d.Headers[k] = v
+	}
+	d.Headers["x-death"] = []any{amqp.Table{"queue": "q"}}
+	d.Headers["x-delivery-count"] = int64(3)
+	m := decode(d, "t")
+	require.Equal(t, now, m.Time)
+	require.Empty(t, m.Headers.Get("x-death"), "of the queue, not of the message")
+	require.Equal(t, "-7", m.Headers.Get("int32"))
+	p, err := encode(&m)
+	require.NoError(t, err)
+	delete(p.Headers, wire.Time)
+	require.Equal(t, foreign, p.Headers)
+}
+
+func TestMessagesWithoutIDAreNotTakenForOneAnother(t *testing.T) {
+	d := &amqp.Delivery{Body: []byte("same")}
+	a, b := decode(d, "t"), decode(d, "t")
+	require.NotEmpty(t, a.ID)
+	require.NotEqual(t, a.ID, b.ID)
+}
+
+func TestWhatRabbitMQGaveUpHasItsEvidence(t *testing.T) {
+	at := time.Unix(1700000000, 0)
+	d := &amqp.Delivery{MessageId: "m", Headers: amqp.Table{
+		"x-first-death-reason": "delivery_limit", "x-first-death-queue": "shop%2Forders/billing/3",
+		"x-death": []any{amqp.Table{"time": at, "queue": "shop%2Forders/billing/3"}},
+	}}
+	h := decode(d, "shop/orders.dead").Headers
+	require.Equal(t, "shop/orders", h.Get(wire.Origin))
+	require.Equal(t, "billing", h.Get(wire.Group))
+	require.Equal(t, "attempts", h.Get(wire.ErrorClass))
+	require.Contains(t, h.Get(wire.Error), "101 times")
+	require.Equal(t, at.UTC().Format(time.RFC3339Nano), h.Get(wire.Dead))
+	again := decode(d, "shop/orders.dead").Headers
+	require.Equal(t, h, again, "the same at every delivery")
+	d.Headers["x-first-death-reason"] = "expired" // a retry's way back
+	require.Empty(t, decode(d, "t").Headers)
+}
+
+func TestHeadersMustFitIntoAFrame(t *testing.T) {
+	m := driver.Message{ID: "m", Headers: driver.Headers{{Key: "h", Value: make([]byte, 120<<10)}}}
+	p, err := encode(&m)
+	require.NoError(t, err)
+	require.NoError(t, inFrame(&p))
+	m.Headers[0].Value = make([]byte, frame-wire.Reserve)
+	p, err = encode(&m)
+	require.NoError(t, err)
+	require.ErrorIs(t, inFrame(&p), driver.ErrTooLarge)
+	m.Headers.Add(wire.Group, "g") // the front's own may use the room kept for it
+	m.Headers[0].Value = m.Headers[0].Value[:frame-wire.Reserve-100]
+	p, err = encode(&m)
+	require.NoError(t, err)
+	require.NoError(t, inFrame(&p))
+	m.Headers = driver.Headers{{Key: strings.Repeat("k", 256)}}
+	_, err = encode(&m)
+	require.ErrorContains(t, err, "256 bytes")
+}
+
+// Whatever a foreign producer puts into a table, decoding does not fail, and
+// decoding what was encoded again finds the same headers.
+func FuzzDecode(f *testing.F) {
+	f.Add("id", "type", "name", []byte("value"), "mainstay-headers", int64(1700000000), 3)
+	f.Add("", "", "mainstay-time", []byte("2026-01-31T12:50:00Z"), "mainstay-time", int64(-1), 0)
+	f.Add("", "", "x-death", []byte{0xff}, "x-first-death-reason", int64(0), 7)
+	f.Fuzz(func(t *testing.T, id, kind, name string, value []byte, name2 string, seconds int64, shape int) {
+		var v any = value
+		switch shape % 8 {
+		case 1:
+			v = string(value)
+		case 2:
+			v = []any{name, value, name, nil}
+		case 3:
+			v = []any{}
+		case 4:
+			v = amqp.Table{name: value}
+		case 5:
+			v = seconds
+		case 6:
+			v = []any{amqp.Table{"time": seconds}}
+		case 7:
+			v = "delivery_limit"
+		}
+		d := &amqp.Delivery{MessageId: id, ContentType: kind, Timestamp: time.Unix(seconds, 0), Body: value, Headers: amqp.Table{name: string(value), name2: v}}
+		m := decode(d, "t")
+		if m.ID == "" {
+			t.Fatal("no ID")
+		}
+		p, err := encode(&m)
+		if err != nil {
+			return // a name that AMQP would not have carried
+		}
+		again := decode(arrive(&p), "t")
+		if m.Time.Year() >= 0 && m.Time.Year() <= 9999 && !m.Time.Equal(again.Time) {
+			t.Fatalf("time %v became %v", m.Time, again.Time)
+		}
+		if !reflect.DeepEqual(flat(m.Headers), flat(again.Headers)) || m.Key != again.Key || m.Schema != again.Schema {
+			t.Fatalf("%q became %q", flat(m.Headers), flat(again.Headers))
+		}
+	})
+}
