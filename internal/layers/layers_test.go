@@ -34,7 +34,7 @@ var joins = map[string][]string{
 var vendors = map[string]func(pkg string) bool{
 	"github.com/IBM/sarama":               func(p string) bool { return p == "messaging/kafka" },
 	"github.com/rabbitmq/amqp091-go":      func(p string) bool { return p == "messaging/rabbitmq" },
-	"github.com/redis/go-redis":           func(p string) bool { return strings.HasSuffix(p, "/redisstore") },
+	"github.com/redis/go-redis":           func(p string) bool { return strings.HasSuffix(p, "/redisstore") || p == "messaging/redisstream" },
 	"go.etcd.io/bbolt":                    func(p string) bool { return p == "saga/boltstore" },
 	"go.opentelemetry.io/otel/sdk":        func(string) bool { return false },
 	"go.opentelemetry.io/otel/exporters":  func(string) bool { return false },
