@@ -2,12 +2,8 @@ package redisstream_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,16 +19,16 @@ import (
 func TestConformance(t *testing.T) {
 	addr := servertest.Redis(t)
 	messagingtest.TestBroker(t, func(t *testing.T) messagingtest.Harness {
-		var wire scissors
+		wire := messagingtest.NewProxy(t, addr)
 		return messagingtest.Harness{
-			Driver: open(t, addr, &wire, &redisstream.Options{Lease: 2 * time.Second}).Driver(), Cut: wire.cut, Restart: restart(),
+			Driver: open(t, wire.Addr(), &redisstream.Options{Lease: 2 * time.Second}).Driver(), Cut: wire.Cut, Restart: restart(),
 		}
 	})
 }
 
-func open(t testing.TB, addr string, wire *scissors, o *redisstream.Options) *messaging.Broker {
+func open(t testing.TB, addr string, o *redisstream.Options) *messaging.Broker {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: addr, Dialer: wire.dial, PoolSize: 50})
+	c := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 50})
 	t.Cleanup(func() { _ = c.Close() })
 	b, err := redisstream.Open(t.Context(), c, o)
 	require.NoError(t, err)
@@ -49,43 +45,3 @@ func restart() func(context.Context) error {
 	return func(ctx context.Context) error { return exec.CommandContext(ctx, "sh", "-c", command).Run() }
 }
 
-// scissors dials, and cuts what it has dialled.
-type scissors struct {
-	mu    sync.Mutex
-	open  map[net.Conn]struct{}
-	until time.Time
-}
-
-var errCut = errors.New("cut off")
-
-func (s *scissors) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if time.Now().Before(s.until) {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: errCut}
-	}
-	var d net.Dialer
-	c, err := d.DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	if s.open == nil {
-		s.open = make(map[net.Conn]struct{})
-	}
-	s.open[c] = struct{}{}
-	return c, nil
-}
-
-// cut breaks every connection and lets none be made for d.
-func (s *scissors) cut(d time.Duration) {
-	s.mu.Lock()
-	s.until = time.Now().Add(d)
-	for c := range s.open {
-		_ = c.Close()
-	}
-	clear(s.open)
-	s.mu.Unlock()
-	time.Sleep(d)
-}
-
-var _ = fmt.Sprint
