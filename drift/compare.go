@@ -12,6 +12,7 @@ func (f *feature) compare(o observed) FeatureReport {
 		rep.Unseen = float64(o.unseen) / float64(o.present)
 		rep.OutOfRange = float64(f.outOfRange(o.counts)) / float64(o.present)
 	}
+	rep.Bars = f.bars(o)
 	n := int(f.present)
 	r, c := f.binned(o)
 	chi := pooledChiSquare(r, c)

@@ -89,6 +89,7 @@ func (m *Monitor) judgeOldest() bool {
 	m.turn.Unlock()
 
 	rep, hits := m.assess(w, w.to)
+	rep.follow(m.last)
 	m.last = rep
 	news := false
 	for i := range m.states {
@@ -144,6 +145,7 @@ func (m *Monitor) alert(rep *Report) Alert {
 	}
 	for _, i := range named {
 		m.states[i].drifting, m.states[i].told = true, true
+		rep.Features[i].alarmed()
 	}
 	a.Feature.Verdict = Drift
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n%d", a.Reference, a.Feature.Name, rep.From.UnixNano()))

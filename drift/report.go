@@ -35,10 +35,16 @@ type FeatureReport struct {
 	// MinDetectable is the least debiased PSI that this window could have called a hit,
 	// were there no MinEffect. 0 without values.
 	MinDetectable float64 `json:"min_detectable"`
+	// Bars draw the reference beside the window: single values or categories if there
+	// are few, ranges otherwise. They are for looking at; no test uses them.
+	Bars []Bar `json:"bars,omitempty"`
+	// History is what a monitor's windows said, this one the last, at most 200 of them.
+	// It is empty while no window has closed.
+	History []Moment `json:"history,omitempty"`
 }
 
 func (r FeatureReport) clone() FeatureReport {
-	r.Scores = slices.Clone(r.Scores)
+	r.Scores, r.Bars, r.History = slices.Clone(r.Scores), slices.Clone(r.Bars), slices.Clone(r.History)
 	return r
 }
 
