@@ -13,6 +13,7 @@ import (
 type Proxy struct {
 	target string
 	listen net.Listener
+	dial   func(network, addr string) (net.Conn, error)
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
@@ -27,11 +28,13 @@ type Proxy struct {
 // own.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("proxy for %s: %v", target, err)
 	}
-	p := &Proxy{target: target, listen: l, flow: make(chan struct{}), open: make(map[net.Conn]struct{})}
+	p := &Proxy{
+		target: target, listen: l, dial: (&net.Dialer{Timeout: 5 * time.Second}).Dial, flow: make(chan struct{}), open: make(map[net.Conn]struct{}),
+	}
 	close(p.flow)
 	p.wg.Go(p.accept)
 	t.Cleanup(p.end)
@@ -86,7 +89,7 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.drop(client)
-	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	server, err := p.dial("tcp", p.target)
 	if err != nil {
 		return
 	}

@@ -37,7 +37,7 @@ func (g *guard) cut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.Conn != nil {
-		_ = g.Conn.Close()
+		_ = g.Close()
 	}
 }
 
@@ -55,7 +55,7 @@ func (g *guard) Write(b []byte) (int, error) {
 	g.mu.Lock()
 	if now := time.Now(); now.After(g.next) {
 		g.next = now.Add(time.Second)
-		if err := g.Conn.SetWriteDeadline(now.Add(stuck)); err != nil {
+		if err := g.SetWriteDeadline(now.Add(stuck)); err != nil {
 			g.mu.Unlock()
 			return 0, err
 		}
@@ -178,13 +178,9 @@ func await[T any](ctx context.Context, b *broker, f func() (T, error), drop func
 	}
 }
 
-// asError is errors.As under a name that reads as a question.
-func asError[T error](err error, target *T) bool { return errors.As(err, target) }
-
 // code returns the reply code of an error of the server, or 0.
 func code(err error) int {
-	var e *amqp.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*amqp.Error](err); ok {
 		return e.Code
 	}
 	return 0

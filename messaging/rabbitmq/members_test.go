@@ -103,7 +103,7 @@ func TestTagsAckWhatIsSettled(t *testing.T) {
 				delete(known, tag)
 				frames++
 			}
-			require.Equal(t, before-k, len(known))
+			require.Len(t, known, before-k)
 		}
 		require.Empty(t, known)
 	})

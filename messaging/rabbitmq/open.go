@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 
@@ -76,8 +77,7 @@ func hostOf(text string) string {
 
 // withoutURL takes the URL, and its password, out of the error of a parser.
 func withoutURL(err error) string {
-	var e *url.Error
-	if asError(err, &e) {
+	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err.Error()
 	}
 	return err.Error()

@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -88,9 +89,7 @@ func TestForeignTypesPassThrough(t *testing.T) {
 		"two": []any{"x", int32(2)}, "decimal": amqp.Decimal{Scale: 2, Value: 100},
 	}
 	d := &amqp.Delivery{Headers: amqp.Table{}, Timestamp: now, Body: []byte("b"), MessageId: "m"}
-	for k, v := range foreign {
-		d.Headers[k] = v
-	}
+	maps.Copy(d.Headers, foreign)
 	d.Headers["x-death"] = []any{amqp.Table{"queue": "q"}}
 	d.Headers["x-delivery-count"] = int64(3)
 	m := decode(d, "t")

@@ -1,0 +1,368 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mainstay-go/mainstay/internal/servertest"
+	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/rabbitmq"
+)
+
+func unique(what string) string { return fmt.Sprintf("%s-%d", what, time.Now().UnixNano()) }
+
+// use opens a broker that the test closes.
+func use(t *testing.T, url string, topology messaging.Topology) *messaging.Broker {
+	t.Helper()
+	b := open(t, url, topology)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		require.NoError(t, b.Close(ctx))
+	})
+	return b
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// raw returns a channel of the client.
+func raw(t *testing.T, url string) *amqp.Channel {
+	t.Helper()
+	c, err := amqp.Dial(url)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	ch, err := c.Channel()
+	require.NoError(t, err)
+	return ch
+}
+
+// run handles messages until f returns true.
+func run(t *testing.T, b *messaging.Broker, group string, o *messaging.ConsumerOptions, topic string, f func(*messaging.Delivery) (bool, error)) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	done := false
+	c, err := b.Consumer(group, o, messaging.On(topic, func(_ context.Context, d *messaging.Delivery) error {
+		end, err := f(d)
+		if end {
+			done = true
+			stop()
+		}
+		return err
+	}))
+	require.NoError(t, err)
+	require.NoError(t, c.Run(ctx))
+	require.True(t, done, "it did not come")
+}
+
+func TestWhatNobodyTakesIsUnroutable(t *testing.T) {
+	url := servertest.AMQP(t)
+	b, ctx := use(t, url, messaging.Verify), within(t, 20*time.Second)
+	taken, untaken, missing := unique("taken"), unique("untaken"), unique("missing")
+	c, err := b.Consumer("g", nil, messaging.On(taken, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(ctx))
+	require.NoError(t, b.Declare(ctx, untaken))
+	msgs := []*messaging.Message{{Topic: taken}, {Topic: untaken}, {Topic: missing}, {Topic: taken}}
+	err = b.Publisher().Publish(ctx, msgs...)
+	var e *messaging.Error
+	require.ErrorAs(t, err, &e)
+	require.ErrorIs(t, err, messaging.ErrUnroutable)
+	require.NotErrorIs(t, err, messaging.ErrUnknown)
+	require.Equal(t, msgs[1:3], e.Unsent)
+	require.ErrorContains(t, err, untaken)
+	require.ErrorContains(t, err, missing)
+}
+
+// A topic that is deleted while messages are on their way costs the channel:
+// the others' fate is open then, and the publisher goes on.
+func TestADeletedTopicIsNoticed(t *testing.T) {
+	url := servertest.AMQP(t)
+	b, ctx, topic := use(t, url, messaging.Verify), within(t, 20*time.Second), unique("deleted")
+	c, err := b.Consumer("g", nil, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(ctx))
+	require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{Topic: topic}))
+	require.NoError(t, raw(t, url).ExchangeDelete(topic, false, false))
+	err = b.Publisher().Publish(ctx, &messaging.Message{Topic: topic})
+	require.ErrorContains(t, err, topic)
+	require.ErrorIs(t, b.Publisher().Publish(ctx, &messaging.Message{Topic: topic}), messaging.ErrUnroutable)
+	require.NoError(t, c.Declare(ctx))
+	require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{Topic: topic}))
+}
+
+func TestALateConfirmationIsUnknown(t *testing.T) {
+	proxy, url := proxied(t, servertest.AMQP(t))
+	b, topic := use(t, url, messaging.Verify), unique("late")
+	c, err := b.Consumer("g", nil, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(within(t, 20*time.Second)))
+	require.NoError(t, b.Publisher().Publish(t.Context(), &messaging.Message{Topic: topic}))
+	ended := make(chan struct{})
+	go func() {
+		proxy.Stall(time.Second)
+		close(ended)
+	}()
+	m := &messaging.Message{Topic: topic}
+	for err = nil; err == nil; { // the stall may come a moment late
+		err = b.Publisher().Publish(within(t, 200*time.Millisecond), m)
+	}
+	require.ErrorIs(t, err, messaging.ErrUnknown)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	<-ended
+	require.NoError(t, b.Publisher().Publish(within(t, 20*time.Second), m))
+}
+
+// While the server is away, a publish waits for it no longer than its context,
+// and what was never sent is not unknown.
+func TestAnOutageIsWaitedFor(t *testing.T) {
+	proxy, url := proxied(t, servertest.AMQP(t))
+	b, topic := use(t, url, messaging.Verify), unique("outage")
+	c, err := b.Consumer("g", nil, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(within(t, 20*time.Second)))
+	ended := make(chan struct{})
+	cut := make(chan struct{})
+	go func() {
+		close(cut)
+		proxy.Cut(2 * time.Second)
+		close(ended)
+	}()
+	<-cut
+	for err = nil; err == nil || errors.Is(err, messaging.ErrUnknown); { // until the cut is noticed
+		err = b.Publisher().Publish(within(t, 300*time.Millisecond), &messaging.Message{Topic: topic})
+	}
+	require.ErrorContains(t, err, "not sent")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, b.Publisher().Publish(within(t, 20*time.Second), &messaging.Message{Topic: topic}), "it comes back meanwhile")
+	<-ended
+}
+
+// control runs rabbitmqctl, or skips t.
+func control(t *testing.T) func(args ...string) {
+	t.Helper()
+	ctl := os.Getenv("MAINSTAY_RABBITMQ_CTL")
+	if ctl == "" {
+		t.Skip("needs rabbitmqctl of the server: MAINSTAY_RABBITMQ_CTL is not set; scripts/integration sets it")
+	}
+	return func(args ...string) {
+		out, err := exec.Command(ctl, args...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+}
+
+func TestAMemoryAlarmIsNamedAndConsumersGoOn(t *testing.T) {
+	url, ctl := servertest.AMQP(t), control(t)
+	b, topic := use(t, url, messaging.Declare), unique("alarm")
+	o := &messaging.ConsumerOptions{Order: messaging.Unordered}
+	c, err := b.Consumer("g", o, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(within(t, 20*time.Second)))
+	require.NoError(t, b.Publisher().Publish(within(t, 20*time.Second), &messaging.Message{ID: "before", Topic: topic}))
+	lift := func() { ctl("set_vm_memory_high_watermark", "0.4") }
+	ctl("set_vm_memory_high_watermark", "absolute", "1000")
+	defer lift()
+	for err = nil; err == nil; { // it notices after a while
+		err = b.Publisher().Publish(within(t, time.Second), &messaging.Message{ID: "first", Topic: topic})
+	}
+	require.ErrorContains(t, err, "alarm")
+	err = b.Publisher().Publish(within(t, time.Second), &messaging.Message{ID: "second", Topic: topic})
+	require.ErrorContains(t, err, "alarm")
+	require.NotErrorIs(t, err, messaging.ErrUnknown, "it was not sent")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, b.Health(within(t, 20*time.Second)), "alarm")
+	run(t, b, "g", o, topic, func(d *messaging.Delivery) (bool, error) { return d.ID == "before", nil })
+
+	waited := make(chan error, 1)
+	go func() {
+		waited <- b.Publisher().Publish(within(t, 20*time.Second), &messaging.Message{ID: "third", Topic: topic})
+	}()
+	lift()
+	require.NoError(t, <-waited)
+	require.NoError(t, b.Health(within(t, 20*time.Second)))
+}
+
+func TestTooLargeForTheServer(t *testing.T) {
+	url, ctl := servertest.AMQP(t), control(t)
+	b, topic := use(t, url, messaging.Verify), unique("large")
+	c, err := b.Consumer("g", nil, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	ctx := within(t, 20*time.Second)
+	require.NoError(t, c.Declare(ctx))
+	ctl("eval", "application:set_env(rabbit, max_message_size, 1000).")
+	defer ctl("eval", "application:set_env(rabbit, max_message_size, 134217728).")
+	err = b.Publisher().Publish(ctx, &messaging.Message{Topic: topic, Body: make([]byte, 1001)})
+	require.ErrorIs(t, err, messaging.ErrTooLarge)
+	require.NotErrorIs(t, err, messaging.ErrUnknown)
+	require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{Topic: topic, Body: make([]byte, 1000)}))
+}
+
+func TestAGroupHasOneShape(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("shape")
+	ctx := within(t, 20*time.Second)
+	declare := func(partitions int, group string, order messaging.Order) error {
+		b, err := rabbitmq.Open(ctx, url, &rabbitmq.Options{Partitions: partitions})
+		require.NoError(t, err)
+		defer b.Close(context.Background())
+		c, err := b.Consumer(group, &messaging.ConsumerOptions{Order: order}, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+		require.NoError(t, err)
+		return c.Declare(ctx)
+	}
+	require.NoError(t, declare(4, "ordered", messaging.ByKey))
+	require.NoError(t, declare(4, "ordered", messaging.ByPartition))
+	require.NoError(t, declare(2, "unordered", messaging.Unordered))
+	for _, err := range []error{
+		declare(8, "ordered", messaging.ByKey), declare(2, "ordered", messaging.ByKey),
+		declare(4, "ordered", messaging.Unordered), declare(4, "unordered", messaging.ByKey),
+	} {
+		require.ErrorIs(t, err, messaging.ErrUnroutable)
+		require.ErrorContains(t, err, "another group name")
+	}
+}
+
+// A retry of an unordered group waits at the server: who fails it may be gone.
+func TestARetryOutlivesItsConsumer(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("retry")
+	o := &messaging.ConsumerOptions{Order: messaging.Unordered, Retry: messaging.RetryPolicy{Delays: []time.Duration{time.Second}}}
+	b := use(t, url, messaging.Declare)
+	c, err := b.Consumer("g", o, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(within(t, 20*time.Second)))
+	m := &messaging.Message{Topic: topic, Body: []byte("b"), Key: "k"}
+	m.Headers.Add("kept", "as it was")
+	require.NoError(t, b.Publisher().Publish(within(t, 20*time.Second), m))
+	run(t, b, "g", o, topic, func(*messaging.Delivery) (bool, error) { return true, errors.New("not yet") })
+	begin := time.Now()
+	run(t, use(t, url, messaging.Verify), "g", o, topic, func(d *messaging.Delivery) (bool, error) {
+		require.Equal(t, 2, d.Attempt)
+		require.Equal(t, "not yet", d.LastError)
+		require.Equal(t, m.ID, d.ID)
+		require.Equal(t, m.Key, d.Key)
+		require.Equal(t, m.Headers, d.Headers)
+		return true, nil
+	})
+	require.Less(t, time.Since(begin), 20*time.Second)
+}
+
+// What nobody settles 100 times is a dead letter that says so, kept although
+// no group takes it.
+func TestPoisonEndsAsADeadLetter(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("poison")
+	b, ctx := use(t, url, messaging.Verify), within(t, 60*time.Second)
+	o := &messaging.ConsumerOptions{Order: messaging.Unordered}
+	c, err := b.Consumer("g", o, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(ctx))
+	require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{ID: "poison", Topic: topic}))
+	conn, err := amqp.Dial(url)
+	require.NoError(t, err)
+	defer conn.Close()
+	for range 101 { // consumers that die of it
+		ch, err := conn.Channel()
+		require.NoError(t, err)
+		in, err := ch.Consume(topic+"/g", "", false, false, false, false, nil)
+		require.NoError(t, err)
+		<-in
+		require.NoError(t, ch.Close())
+	}
+	ch := raw(t, url)
+	var dead amqp.Delivery
+	require.Eventually(t, func() bool {
+		d, ok, err := ch.Get(topic+".dead.unclaimed", true)
+		dead = d
+		return ok && err == nil
+	}, 20*time.Second, 50*time.Millisecond)
+	require.Equal(t, "poison", dead.MessageId)
+
+	// With a group for dead letters it comes there, with its evidence.
+	clerk, err := b.Consumer("clerk", o, messaging.On(topic+".dead", func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, clerk.Declare(ctx))
+	require.NoError(t, ch.Publish(topic+".dead", "0", true, false, amqp.Publishing{MessageId: dead.MessageId, Headers: dead.Headers}))
+	run(t, b, "clerk", o, topic+".dead", func(d *messaging.Delivery) (bool, error) {
+		require.Equal(t, topic, d.Origin)
+		require.Contains(t, d.LastError, "never settled")
+		require.Equal(t, 1, d.Attempt)
+		return true, nil
+	})
+}
+
+// A producer without Mainstay sets what it likes.
+func TestForeignProducers(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("foreign")
+	b := use(t, url, messaging.Declare)
+	c, err := b.Consumer("g", nil, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(within(t, 20*time.Second)))
+	ch := raw(t, url)
+	require.NoError(t, ch.Publish(topic, "", true, false, amqp.Publishing{
+		Body: []byte("b"), ContentType: "text/plain", Headers: amqp.Table{"n": int32(7)}, CorrelationId: "c",
+	}))
+	run(t, b, "g", nil, topic, func(d *messaging.Delivery) (bool, error) {
+		require.Equal(t, "7", d.Headers.Get("n"))
+		require.Equal(t, "text/plain", d.ContentType)
+		require.NotEmpty(t, d.ID)
+		var native *amqp.Delivery
+		require.True(t, d.Native(&native))
+		require.Equal(t, "c", native.CorrelationId)
+		return true, nil
+	})
+}
+
+func TestSettlementsOfOthersAreRefused(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("settle")
+	d, ctx := use(t, url, messaging.Verify).Driver(), within(t, 20*time.Second)
+	s := driver.Subscription{Topics: []string{topic}, Group: "g", Prefetch: 10}
+	require.NoError(t, d.(driver.Declarer).Declare(ctx, s))
+	r, err := d.Subscribe(ctx, s)
+	require.NoError(t, err)
+	require.Error(t, r.Settle(ctx, []driver.Settlement{{Action: driver.Ack}}), "not handed out")
+	require.NoError(t, errors.Join(d.Publish(ctx, []driver.Message{{ID: "m", Topic: topic, Key: "k"}})...))
+	got, err := r.Receive(ctx, 10)
+	require.NoError(t, err)
+	require.Error(t, r.Settle(ctx, []driver.Settlement{{Delivery: got[0]}}), "no action")
+	require.Error(t, r.Settle(ctx, []driver.Settlement{{Delivery: got[0], Action: driver.Retry, Delay: time.Second}}), "order is kept")
+	_, err = r.Receive(ctx, 0)
+	require.Error(t, err)
+	_, err = d.Subscribe(ctx, driver.Subscription{})
+	require.Error(t, err)
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	url := servertest.AMQP(t)
+	name := unique("leak")
+	use := func() {
+		b := open(t, url, messaging.Declare)
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		c, err := b.Consumer(name, nil, messaging.On(name, func(context.Context, *messaging.Delivery) error {
+			stop()
+			return nil
+		}))
+		require.NoError(t, err)
+		require.NoError(t, c.Declare(ctx))
+		require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{Topic: name}))
+		require.NoError(t, c.Run(ctx))
+		require.NoError(t, b.Close(context.Background()))
+	}
+	use()
+	before := runtime.NumGoroutine()
+	use()
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 10*time.Second, 50*time.Millisecond, // Eventually has one
+		"there were %d goroutines, and there are %d", before, runtime.NumGoroutine())
+}
