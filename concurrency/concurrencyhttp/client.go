@@ -14,6 +14,7 @@ import (
 const (
 	defaultTimeout = 30 * time.Second
 	idlePerHost    = 64
+	mostIdle       = 1024 // a process has not many more files
 )
 
 // Options configure [NewClient]. The zero value and nil are the defaults.
@@ -23,22 +24,39 @@ type Options struct {
 	// error, an error while reading the body and a status of 500 or more count
 	// as failures; that the caller left counts as nothing. A refused request
 	// returns an error that matches what the Limiter returned. Nil admits all.
+	//
+	// A status of 500 or more reaches the limiter as a [*StatusError]. Each
+	// repetition asks the limiter again, and holds nothing while it waits.
 	Limiter concurrency.Limiter
+	// Retry repeats requests that may be repeated: those whose method is
+	// idempotent (GET, HEAD, OPTIONS, TRACE, PUT, DELETE) or that have a header
+	// Idempotency-Key, and whose body, if any, can be had again through GetBody,
+	// as with what [http.NewRequest] makes of bytes and strings. They are
+	// repeated after a transport error and after a status of 429, 502, 503 or
+	// 504, not before the time in Retry-After, and never past the deadline.
+	// Refusals of the Limiter are not repeated. What Retryable is asked about is
+	// the transport's error or a [*StatusError]. If all runs fail the caller gets
+	// the last response, or error; an answer of more than 64 KiB is the last.
+	// Nil: no repetition.
+	Retry *concurrency.RetryPolicy
 	// Base is the transport to copy; it is not modified, and its connections
-	// are not shared. A MaxIdleConnsPerHost of 0 becomes 64. Nil means one with
-	// proxies from the environment, HTTP/2, 64 idle connections per host and
-	// 256 in all, kept for 90 s, and 5 s each to dial and for the TLS handshake.
+	// are not shared. A MaxIdleConnsPerHost of 0 becomes 64, or the size of the
+	// Limiter if that is a larger [concurrency.Semaphore], up to 1024. Nil means
+	// one with proxies from the environment, HTTP/2, that many idle connections
+	// per host and four times as many in all, kept for 90 s, and 5 s each to
+	// dial and for the TLS handshake.
 	Base *http.Transport
 }
 
 // NewClient returns a client to be shared: make one per dependency or one for
 // all, not one per request. It differs from the zero [http.Client] in that
 //
-//   - up to 64 idle connections per host are kept for reuse;
+//   - up to 64 idle connections per host are kept for reuse, or as many as the
+//     limiter admits;
 //   - closing a response's body first reads what is left of it, for at most
 //     64 KiB and 50 ms, so that the connection can be reused; more is cut off
 //     with the connection;
-//   - a request takes at most 30 s, its body included. Set Timeout of the
+//   - a request takes at most 30 s, its repetitions and its body included. Set Timeout of the
 //     returned client to change that, before first use; 0 means no limit, and is
 //     what a connection to be upgraded needs;
 //   - what remains of the context's deadline or the timeout is sent in the
@@ -52,17 +70,27 @@ func NewClient(o *Options) *http.Client {
 	if o == nil {
 		o = new(Options)
 	}
-	return &http.Client{
-		Transport: &transport{base: baseOf(o.Base), limiter: o.Limiter},
-		Timeout:   defaultTimeout,
+	t := &transport{base: baseOf(o.Base, idleFor(o.Limiter)), limiter: o.Limiter}
+	if o.Retry != nil {
+		t.repeats, t.retry = true, policyOf(o.Retry)
 	}
+	return &http.Client{Transport: t, Timeout: defaultTimeout}
 }
 
-func baseOf(given *http.Transport) *http.Transport {
+// idleFor is how many connections per host are worth keeping: one that comes
+// back and finds no place was dialled for a single request.
+func idleFor(l concurrency.Limiter) int {
+	if s, ok := l.(*concurrency.Semaphore); ok {
+		return int(min(max(s.Stats().Limit, idlePerHost), mostIdle))
+	}
+	return idlePerHost
+}
+
+func baseOf(given *http.Transport, idle int) *http.Transport {
 	if given != nil {
 		base := given.Clone()
 		if base.MaxIdleConnsPerHost == 0 {
-			base.MaxIdleConnsPerHost = idlePerHost
+			base.MaxIdleConnsPerHost = idle
 		}
 		return base
 	}
@@ -70,8 +98,8 @@ func baseOf(given *http.Transport) *http.Transport {
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		ForceAttemptHTTP2:     true,
-		MaxIdleConns:          4 * idlePerHost,
-		MaxIdleConnsPerHost:   idlePerHost,
+		MaxIdleConns:          4 * idle,
+		MaxIdleConnsPerHost:   idle,
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   5 * time.Second,
 		ExpectContinueTimeout: time.Second,
@@ -81,6 +109,8 @@ func baseOf(given *http.Transport) *http.Transport {
 type transport struct {
 	base    *http.Transport
 	limiter concurrency.Limiter
+	repeats bool
+	retry   concurrency.RetryPolicy
 }
 
 // CloseIdleConnections is found by http.Client.CloseIdleConnections.
@@ -88,6 +118,13 @@ func (t *transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.repeats && repeatable(req) {
+		return t.repeat(req)
+	}
+	return t.attempt(req)
+}
+
+func (t *transport) attempt(req *http.Request) (*http.Response, error) {
 	var permit concurrency.Permit
 	if t.limiter != nil {
 		var err error
@@ -107,7 +144,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		permit.Done(nil)
 		return resp, nil
 	}
-	b := &body{ReadCloser: resp.Body, permit: permit, outcome: statusError(resp)}
+	b := &body{ReadCloser: resp.Body, permit: permit}
+	if resp.StatusCode >= http.StatusInternalServerError {
+		b.outcome = statusError(resp)
+	}
 	if resp.Body == http.NoBody {
 		b.end(io.EOF) // nobody need close that one
 	}
@@ -136,11 +176,4 @@ func closeRequest(req *http.Request) {
 	if req.Body != nil {
 		_ = req.Body.Close()
 	}
-}
-
-func statusError(resp *http.Response) error {
-	if resp.StatusCode < http.StatusInternalServerError {
-		return nil
-	}
-	return fmt.Errorf("concurrencyhttp: %s answered %s", resp.Request.URL.Host, resp.Status)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -58,8 +59,51 @@ func TestConnectionsAreReused(t *testing.T) {
 
 func reuse(t *testing.T, o *concurrencyhttp.Options) {
 	t.Helper()
-	concurrencytest.CheckLeaks(t)
 	const callers, rounds = 16, 10
+	// A connection may still be on its way back when the next round begins; with
+	// the zero Client this is about 16 + 9*14.
+	if dialled, reused := crowd(t, o, callers, rounds); dialled > 2*callers || reused < callers*(rounds-2) {
+		t.Errorf("%d dials and %d reuses for %d rounds of %d callers", dialled, reused, rounds, callers)
+	}
+}
+
+// A limiter that admits more than are kept by default would have the rest
+// dialled each time.
+func TestAsManyIdleConnectionsAsTheLimiterAdmits(t *testing.T) {
+	const callers, rounds = 128, 6
+	o := &concurrencyhttp.Options{Limiter: concurrency.NewSemaphore(callers, concurrency.FIFO)}
+	if dialled, _ := crowd(t, o, callers, rounds); dialled > 2*callers { // with 64: 128 + 5*64
+		t.Errorf("%d dials for %d rounds of %d callers", dialled, rounds, callers)
+	}
+	idle := func(o *concurrencyhttp.Options) (perHost, all int) {
+		return concurrencyhttp.Idle(client(t, o))
+	}
+	fifo := func(n int64) *concurrencyhttp.Options {
+		return &concurrencyhttp.Options{Limiter: concurrency.NewSemaphore(n, concurrency.FIFO)}
+	}
+	own := fifo(128)
+	own.Base = &http.Transport{MaxIdleConnsPerHost: 3}
+	for _, k := range []struct {
+		o            *concurrencyhttp.Options
+		perHost, all int
+	}{
+		{nil, 64, 256},
+		{fifo(8), 64, 256},
+		{fifo(200), 200, 800},
+		{fifo(1 << 40), 1024, 4096},
+		{own, 3, 0},
+	} {
+		if perHost, all := idle(k.o); perHost != k.perHost || all != k.all {
+			t.Errorf("%d idle connections per host, %d in all, want %d and %d", perHost, all, k.perHost, k.all)
+		}
+	}
+}
+
+// crowd has all callers in the server at once, round after round, and counts
+// the connections that were dialled and those that were used again.
+func crowd(t *testing.T, o *concurrencyhttp.Options, callers, rounds int) (dialled, reused int64) {
+	t.Helper()
+	concurrencytest.CheckLeaks(t)
 	arrived := make(chan struct{}, callers)
 	release := make(chan struct{})
 	url, dials := serve(t, func(http.ResponseWriter, *http.Request) {
@@ -67,9 +111,15 @@ func reuse(t *testing.T, o *concurrencyhttp.Options) {
 		<-release
 	})
 	c := client(t, o)
+	var again atomic.Int64
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if i.Reused {
+			again.Add(1)
+		}
+	}})
 	for range rounds {
-		// All requests of a round are in the server at once, so a round needs 16
-		// connections, and the next the same 16.
+		// All requests of a round are in the server at once, so a round needs as
+		// many connections, and the next the same ones.
 		go func() {
 			for range callers {
 				<-arrived
@@ -78,7 +128,7 @@ func reuse(t *testing.T, o *concurrencyhttp.Options) {
 				release <- struct{}{}
 			}
 		}()
-		err := concurrency.Each(t.Context(), callers, make([]int, callers), func(ctx context.Context, _ int) error {
+		err := concurrency.Each(ctx, callers, make([]int, callers), func(ctx context.Context, _ int) error {
 			resp, err := get(ctx, c, url)
 			if err != nil {
 				return err
@@ -89,11 +139,60 @@ func reuse(t *testing.T, o *concurrencyhttp.Options) {
 			t.Fatal(err)
 		}
 	}
-	// A connection may still be on its way back when the next round begins; with
-	// the zero Client this is about 16 + 9*14.
-	if n := dials.Load(); n > 2*callers {
-		t.Errorf("%d dials for %d rounds of %d callers", n, rounds, callers)
+	return dials.Load(), again.Load()
+}
+
+// One connection carries everything over HTTP/2, read or not.
+func TestHTTP2(t *testing.T) {
+	concurrencytest.CheckLeaks(t)
+	var dials atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("asked over %s", r.Proto)
+		}
+		_, _ = w.Write(make([]byte, 256<<10)) // more than is drained
+	}))
+	s.EnableHTTP2 = true
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			dials.Add(1)
+		}
 	}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	sem := concurrency.NewSemaphore(4, concurrency.FIFO)
+	c := client(t, &concurrencyhttp.Options{Limiter: sem, Base: &http.Transport{
+		ForceAttemptHTTP2: true,
+		TLSClientConfig:   s.Client().Transport.(*http.Transport).TLSClientConfig,
+	}})
+	ask := func(ctx context.Context, read bool) error {
+		resp, err := get(ctx, c, s.URL)
+		if err != nil {
+			return err
+		}
+		if read {
+			_, err = io.Copy(io.Discard, resp.Body)
+		}
+		return errors.Join(err, resp.Body.Close())
+	}
+	if err := ask(t.Context(), true); err != nil { // the connection the others share
+		t.Fatal(err)
+	}
+	err := concurrency.Each(t.Context(), 16, upTo(64), func(ctx context.Context, i int) error { return ask(ctx, i%2 == 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := sem.Stats(); dials.Load() != 1 || st.InFlight != 0 || st.Failed != 0 || st.Admitted != 65 {
+		t.Errorf("%d dials, stats %+v", dials.Load(), st)
+	}
+}
+
+func upTo(n int) []int {
+	in := make([]int, n)
+	for i := range in {
+		in[i] = i
+	}
+	return in
 }
 
 // Complaint 16 again: an unread body costs the connection.

@@ -7,6 +7,11 @@
 // it gives up the connection of every response whose body was not read to its
 // end. [NewClient] returns an ordinary *http.Client without these three traps.
 //
+// Its [Options] add what a dependency needs around it: a limiter, for example a
+// breaker, that is asked before each request and learns from each answer; and
+// repetition of the requests that may be repeated. They stand in this order:
+// every repetition asks the limiter again, and none is made past the deadline.
+//
 // The deadline travels in the header Grpc-Timeout, as the time that remains
 // (for example "95000u", 95 ms), in the format of the gRPC over HTTP/2
 // protocol: at most eight digits and one of the units H, M, S, m, u, n. Relative

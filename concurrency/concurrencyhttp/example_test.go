@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/mainstay-go/mainstay/concurrency"
@@ -32,6 +33,35 @@ func ExampleNewClient() {
 	body, err := io.ReadAll(resp.Body)
 	fmt.Println(string(body), err)
 	// Output: hello <nil>
+}
+
+// What may be repeated is: by its method, or by its key.
+func ExampleNewClient_retry() {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked < 3 {
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, "charged ", r.Header.Get("Idempotency-Key"))
+	}))
+	defer server.Close()
+
+	client := concurrencyhttp.NewClient(&concurrencyhttp.Options{
+		Retry: &concurrency.RetryPolicy{Backoff: concurrency.Backoff{Min: time.Millisecond}},
+	})
+	defer client.CloseIdleConnections()
+	req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, server.URL, strings.NewReader("1250 pence"))
+	req.Header.Set("Idempotency-Key", "order-7") // without it a POST is sent once
+	resp, err := client.Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Println(resp.StatusCode, string(body), "after", asked)
+	// Output: 200 charged order-7 after 3
 }
 
 func ExampleDeadline() {
@@ -60,8 +90,9 @@ func ExampleDeadline() {
 func ExampleServe() {
 	ctx, stop := context.WithCancel(context.Background()) // in a main: signal.NotifyContext
 	srv := &http.Server{
-		Addr:        "127.0.0.1:0",
-		BaseContext: func(net.Listener) context.Context { stop(); return context.Background() }, // listening: enough for an example
+		Addr:              "127.0.0.1:0",
+		ReadHeaderTimeout: 5 * time.Second,                                                            // net/http has none: who sends slowly would hold a connection for ever
+		BaseContext:       func(net.Listener) context.Context { stop(); return context.Background() }, // listening: enough for an example
 	}
 	fmt.Println(concurrency.Run(ctx, concurrencyhttp.Serve(srv, 5*time.Second)))
 	// Output: <nil>

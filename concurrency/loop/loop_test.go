@@ -173,7 +173,7 @@ func TestPanicPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := loop.New(1)
 		must(t, l.Post(t.Context(), func() {
-			time.Sleep(1) // of the bubble: until one of the others has found room, and one waits
+			time.Sleep(time.Nanosecond) // of the bubble: until one of the others has found room, and one waits
 			panic("oh")
 		}))
 		var errs []error
