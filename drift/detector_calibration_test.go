@@ -205,12 +205,12 @@ func TestDetectionDelay(t *testing.T) {
 	most := map[string]map[float64]float64{
 		"PageHinkley": {1: 80, 0.5: 190}, "ADWIN": {1: 100, 0.5: 240}, "EProcess": {1: 60, 0.5: 200, 0.3: 480}, "SlidingKS 500": {1: 250, 0.5: 480, 0.3: 820},
 	}
-	for name, make := range makes {
+	for name, build := range makes {
 		for _, shift := range []float64{0.3, 0.5, 1} {
 			sum, missed, early := 0.0, 0, 0
 			for rep := range reps {
 				r := rand.New(rand.NewPCG(uint64(rep), 5))
-				d := make(r)
+				d := build(r)
 				if firstAlarm(d, 2000, r.NormFloat64) <= 2000 {
 					early++
 					continue

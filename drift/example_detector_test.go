@@ -43,7 +43,7 @@ func ExampleADWIN() {
 	for i := range 3000 {
 		x := next()
 		if i >= 2000 {
-			x += 1
+			x++
 		}
 		latency.Observe(x)
 	}

@@ -149,8 +149,8 @@ var listed = map[string]struct {
 	"port page_hinkley":           {why: "reflects the fading sum at 0, where ours subtracts its least; compared where it does not fade"},
 	"port page_hinkley unfaded":   {ours: portPageHinkley},
 	"port page_hinkley_two_sided": {ours: pageHinkley("min_n", "lam", "alpha", 1, 0.005, Both)},
-	"port ddm":                    {ours: func(p map[string]any) Detector { return &DDM{} }},
-	"port eddm":                   {ours: func(p map[string]any) Detector { return &EDDM{} }},
+	"port ddm":                    {ours: func(_ map[string]any) Detector { return &DDM{} }},
+	"port eddm":                   {ours: func(_ map[string]any) Detector { return &EDDM{} }},
 	"port hddm_a":                 {ours: func(p map[string]any) Detector { return &HDDMA{TwoSided: take(p, "two", 0) == 1} }},
 	"port hddm_w": {ours: func(p map[string]any) Detector {
 		return &HDDMW{TwoSided: take(p, "two", 0) == 1, Lambda: take(p, "lam", 0)}
@@ -301,7 +301,7 @@ func compareStream(t *testing.T, d Detector, v []float64, r *streamResult) {
 				warnings++
 				runs[len(runs)-1][1]++
 			}
-			if a, ok := d.(*ADWIN); ok && r.AfterAlarm != "keep-window" && !(r.FinalWidth != nil && i == len(v)-1) {
+			if a, ok := d.(*ADWIN); ok && r.AfterAlarm != "keep-window" && (r.FinalWidth == nil || i != len(v)-1) {
 				a.Reset()
 			}
 		case Warning:

@@ -185,7 +185,7 @@ func ksScore(n, m int, h int64, dir side, groups func() []int, limit int) Score 
 		limitLaw = func() float64 { return math.Exp(-2 * z * z) }
 		oneSample = func() float64 { return smirnovN(points, s.Stat) }
 	}
-	exact := false
+	var exact bool
 	switch {
 	case n == m && groups == nil:
 		s.Method, s.P = " exact, closed form", ksEqual(n, h, dir)

@@ -29,10 +29,7 @@ type KSWIN struct {
 const maxKSWIN = 100_000
 
 func (d *KSWIN) setup() {
-	w := atLeast(d.Window, 2, 200)
-	if w > maxKSWIN {
-		w = maxKSWIN
-	}
+	w := min(atLeast(d.Window, 2, 200), maxKSWIN)
 	d.recent = atLeast(d.Recent, 1, w/2)
 	if d.recent >= w {
 		d.recent = w / 2

@@ -211,7 +211,7 @@ func (d *SlidingKS) Score() Score {
 	h, gap, tied := int64(0), int64(0), false
 	for i, c := range d.cells {
 		gap -= ns * int64(c)
-		of := int32(0)
+		var of int32
 		if i&1 == 1 && i>>1 < len(d.count) {
 			of = d.count[i>>1]
 			gap += ms * int64(of)

@@ -74,7 +74,7 @@ func (b *broker) Close(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		errs = append(errs, context.Cause(ctx))
+		return errors.Join(errors.Join(errs...), context.Cause(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -210,12 +210,12 @@ func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
 // look asks the server how many partitions topic has.
 func (b *broker) look(ctx context.Context, topic string) (int, error) {
 	n, err := b.client.HGet(ctx, b.names.topic(topic), "partitions").Int()
-	if errors.Is(err, redis.Nil) {
+	switch {
+	case errors.Is(err, redis.Nil):
 		err = fmt.Errorf("%w: %q", driver.ErrUnroutable, topic)
-		n = 0
-	} else if err == nil && (n < 1 || n > maxPartitions) {
+	case err == nil && (n < 1 || n > maxPartitions):
 		err = fmt.Errorf("topic %q: its record %s says %d partitions: 1 to %d are possible", topic, b.names.topic(topic), n, maxPartitions)
-	} else if err != nil {
+	case err != nil:
 		err = fmt.Errorf("topic %q: %w", topic, err)
 	}
 	b.mu.Lock()

@@ -44,4 +44,3 @@ func restart() func(context.Context) error {
 	}
 	return func(ctx context.Context) error { return exec.CommandContext(ctx, "sh", "-c", command).Run() }
 }
-
