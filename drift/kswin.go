@@ -8,9 +8,8 @@ import "slices"
 // older values; this takes all of them, so it draws nothing at random.
 //
 // It is a [Drift] if the exact p-value without ties is at most Alpha; with ties
-// it is larger than it need be. Alpha is the level of one look, and there
-// is one at each value: without drift the defaults raise an alarm in about 100,000 values
-//, more often than that only by a larger Alpha. Infinities are values at the far
+// it is larger than it need be. Alpha is the level of one look, and there is one at each
+// value, so that without drift at most Alpha alarms per value are expected. Infinities are values at the far
 // ends. An observation costs time in proportion to Window.
 type KSWIN struct {
 	Alpha  float64 // level of one look; 1e-5
