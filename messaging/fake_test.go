@@ -72,6 +72,12 @@ func (r *faultyReceiver) Receive(ctx context.Context, limit int) ([]driver.Deliv
 		}
 	}
 	ds, err := r.Receiver.Receive(ctx, limit)
+	if r.f.receive != nil && len(ds) > 0 {
+		// What began to wait before an outage gets nothing in it.
+		if err := r.f.receive(); err != nil {
+			return nil, err
+		}
+	}
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
 	r.f.out += len(ds)

@@ -33,8 +33,6 @@ const (
 // script stores ARGV[1] under KEYS[1]. ARGV[2] is the expiry in milliseconds, 0
 // for none; ARGV[3] the revision to swap, or -1 to write what is newer. It
 // returns a featurestore.Outcome. Only the header of the stored row is read.
-//
-//nolint:dupword // Lua ends blocks with end
 var script = redis.NewScript(`
 local value, ttl, expect = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local old = redis.call('GETRANGE', KEYS[1], 0, 41)

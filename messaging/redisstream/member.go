@@ -1,6 +1,7 @@
 package redisstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,9 +16,17 @@ import (
 func (r *receiver) keep(ctx context.Context) {
 	lease := r.broker.lease
 	beat := min(lease/5, time.Second)
-	var trimmed time.Time
+	var trimmed, failing time.Time
 	for {
-		hungry := r.beat(ctx)
+		hungry, err := r.beat(ctx)
+		switch {
+		case err == nil:
+			failing = time.Time{}
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) > lease:
+			r.fail(err)
+		}
 		if now := time.Now(); now.Sub(trimmed) > time.Second {
 			trimmed = now
 			r.trim(ctx)
@@ -42,8 +51,9 @@ func (r *receiver) keep(ctx context.Context) {
 	}
 }
 
-// beat is one round. hungry: it owns less than its share.
-func (r *receiver) beat(ctx context.Context) (hungry bool) {
+// beat is one round. hungry: it owns less than its share. err is an answer that
+// may be another in the next round.
+func (r *receiver) beat(ctx context.Context) (hungry bool, err error) {
 	r.renew(ctx)
 	calls := make([]*call, len(r.sub.Topics))
 	for i, topic := range r.sub.Topics {
@@ -54,20 +64,22 @@ func (r *receiver) beat(ctx context.Context) (hungry bool) {
 	}
 	r.broker.run(ctx, false, calls...)
 	for i, topic := range r.sub.Topics {
-		members, err := calls[i].cmd.StringSlice()
-		if err != nil {
-			hungry = true // ask again soon
+		members, merr := calls[i].cmd.StringSlice()
+		if merr != nil {
+			hungry, err = true, fmt.Errorf("members of topic %q: %w", topic, merr)
 			continue
 		}
 		share := quota(r.topics[topic], len(members), slices.Index(members, r.name))
 		owned := r.cut(topic, share)
 		if owned < share {
-			owned += r.acquire(ctx, topic, share-owned)
+			got, aerr := r.acquire(ctx, topic, share-owned)
+			owned += got
+			err = cmp.Or(err, aerr)
 		}
 		hungry = hungry || owned < share
 	}
 	r.release(ctx)
-	return hungry
+	return hungry, err
 }
 
 // quota shares partitions so that members differ by one at most.
@@ -116,7 +128,7 @@ func (r *receiver) lose(p *partition) {
 }
 
 // acquire takes up to n partitions that nobody owns.
-func (r *receiver) acquire(ctx context.Context, topic string, n int) (got int) {
+func (r *receiver) acquire(ctx context.Context, topic string, n int) (got int, failed error) {
 	r.mu.Lock()
 	mine := make(map[int]bool)
 	for _, p := range slices.Concat(r.parts, r.ceding) {
@@ -143,15 +155,19 @@ func (r *receiver) acquire(ctx context.Context, topic string, n int) (got int) {
 		r.broker.run(ctx, false, calls[:k]...)
 		for i, c := range calls[:k] {
 			last, err := c.cmd.Text()
-			if err == nil && last != "" && r.own(free[i], last, sent) {
+			switch {
+			case err == nil && last != "":
+				r.own(free[i], last, sent)
 				got++
-			} else if redis.HasErrorPrefix(err, "NOGROUP") {
+			case redis.HasErrorPrefix(err, "NOGROUP"):
 				r.fail(err)
+			case err != nil:
+				failed = fmt.Errorf("taking %s: %w", free[i].lane, err)
 			}
 		}
 		calls, free = calls[k:], free[k:]
 	}
-	return got
+	return got, failed
 }
 
 func (r *receiver) partition(topic string, n int) *partition {
@@ -166,14 +182,13 @@ func (r *receiver) partition(topic string, n int) *partition {
 }
 
 // own begins the ownership that the server granted at some time after sent.
-func (r *receiver) own(p *partition, last string, sent time.Time) bool {
+func (r *receiver) own(p *partition, last string, sent time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p.last, p.renewed = last, sent
 	p.expiry = time.AfterFunc(r.grace(sent), func() { r.expire(p) })
 	r.parts = append(r.parts, p)
 	ring(r.woken)
-	return true
 }
 
 // grace is the time after which an ownership that was not renewed since sent

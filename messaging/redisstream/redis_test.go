@@ -307,3 +307,20 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, n)
 }
+
+// A server that refuses to share out partitions is an error of Receive once
+// the lease has passed, not a consumer that waits for ever.
+func TestRefusalsAreSaid(t *testing.T) {
+	for name, key := range map[string]string{"members": "{t}:members:g", "owner": "{t:0}:owner:g"} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, redisstream.Options{Lease: 500 * time.Millisecond})
+			s.declare("g")
+			require.NoError(t, s.raw.LPush(t.Context(), s.prefix+key, "foreign").Err())
+			r := s.join("g")
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err := r.Receive(ctx, 1)
+			require.ErrorContains(t, err, "WRONGTYPE")
+		})
+	}
+}

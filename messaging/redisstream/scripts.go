@@ -41,7 +41,9 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local name, last
   for i = 1, #g, 2 do
     if g[i] == 'name' then name = g[i + 1] elseif g[i] == 'last-delivered-id' then last = g[i + 1] end
+  end
   if name == ARGV[2] then return last end
+end
 redis.call('DEL', KEYS[2])
 return redis.error_reply('NOGROUP no such group: ' .. ARGV[2])`)
 
@@ -81,12 +83,16 @@ if last then
       local headers = due and redis.call('HGET', KEYS[4], e[1])
       out[#out + 1] = {e[1], e[2], counts[e[1]], due and math.max(0, due - now) or -1, headers or ''}
     end
-  if #pending < tonumber(ARGV[5]) then
+  end
+end
+if #pending < tonumber(ARGV[5]) then
   for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
     local name, n
     for i = 1, #c, 2 do
       if c[i] == 'name' then name = c[i + 1] elseif c[i] == 'pending' then n = c[i + 1] end
+    end
     if n == 0 and name ~= ARGV[3] then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name) end
+  end
   return {'', out}
 end
 return {'(' .. last, out}`)
@@ -104,6 +110,7 @@ if n > 0 then
     redis.call('ZREM', KEYS[3], unpack(ARGV, 5, 4 + n))
     redis.call('HDEL', KEYS[4], unpack(ARGV, 5, 4 + n))
   end
+end
 if #ARGV > 4 + n then
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -112,6 +119,7 @@ if #ARGV > 4 + n then
     redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 2])
     redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, ARGV[i], 'RETRYCOUNT', 1, 'JUSTID')
   end
+end
 return 'ok'`)
 
 // releaseScript: KEYS stream, owner; ARGV token, group, consumer, then ID and
@@ -126,7 +134,9 @@ for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
   local name, n
   for i = 1, #c, 2 do
     if c[i] == 'name' then name = c[i + 1] elseif c[i] == 'pending' then n = c[i + 1] end
+  end
   if n == 0 and name == ARGV[3] then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name) end
+end
 return 'ok'`)
 
 // trimScript drops what every group has settled: KEYS stream; ARGV milliseconds
@@ -143,13 +153,16 @@ for _, g in ipairs(groups) do
   local name, last, n
   for i = 1, #g, 2 do
     if g[i] == 'name' then name = g[i + 1] elseif g[i] == 'last-delivered-id' then last = g[i + 1] elseif g[i] == 'pending' then n = g[i + 1] end
+  end
   if n > 0 then last = redis.call('XPENDING', KEYS[1], name)[2] end
   local ms, seq = split(last)
   if not low or ms < lms or ms == lms and seq < lseq then low, lms, lseq = last, ms, seq end
+end
 local keep = tonumber(ARGV[1])
 if keep > 0 then
   local till = redis.call('TIME')[1] * 1000 - keep
   if till < lms then low = string.format('%.0f-0', till) end
+end
 return redis.call('XTRIM', KEYS[1], 'MINID', '~', low)`)
 
 // lagScript: KEYS stream; ARGV group. It returns how many messages are not
@@ -176,4 +189,5 @@ for _, g in ipairs(groups) do
     end
     return {behind + f['pending'], age}
   end
+end
 return false`)
