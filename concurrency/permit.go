@@ -3,6 +3,7 @@ package concurrency
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 )
 
@@ -10,8 +11,9 @@ import (
 // of waiting, and of [Abandon] when its [Orphans] are full: nothing was run.
 var ErrRejected = errors.New("concurrency: rejected")
 
-// Limiter admits work or refuses it, and learns from the result. [Semaphore]
-// is one; [NewPermit] helps to write another.
+// Limiter admits work or refuses it, and learns from the result. [Semaphore],
+// [Rate] and [Breaker] are limiters; [NewPermit] helps to write
+// another.
 //
 // Acquire asks for n units. It returns a [Permit] whose Done is to be called
 // once, or an error that matches [ErrRejected] if the limiter refused, or
@@ -39,10 +41,43 @@ type Permit struct {
 type slot struct {
 	gen     atomic.Uint64
 	ctx     context.Context             //nolint:containedctx // lives as long as the permit: its cancellation decides what Done reports
-	owner   *Semaphore                  // either owner
+	owner   owner                       // either owner
 	release func(known bool, err error) // or release
 	next    *slot                       // in the owner's free list
+	note    note                        // the owner's, about this permit
 }
+
+// owner is a limiter of this package: it reuses the slots of its permits.
+type owner interface {
+	// settle takes a permit back. The slot is its own again, and holds nothing
+	// of the request but the note.
+	settle(s *slot, units int64, known bool, err error)
+	// mark is the key of the owner's permits in a context, nil if there is
+	// nothing to borrow.
+	mark() any
+}
+
+// note is what a limiter wants to know again when the permit comes back.
+type note struct {
+	generation uint64 // [Breaker]: of the state that admitted
+}
+
+// slots is a list of free slots, guarded by the mutex of its owner.
+type slots struct{ free *slot }
+
+// issue makes a permit of n units.
+func (l *slots) issue(ctx context.Context, o owner, n int64) Permit {
+	s := l.free
+	if s == nil {
+		s = &slot{owner: o}
+	} else {
+		l.free = s.next
+	}
+	s.ctx, s.next = ctx, nil
+	return Permit{slot: s, gen: s.gen.Load(), units: n}
+}
+
+func (l *slots) put(s *slot) { s.next, l.free = l.free, s }
 
 // NewPermit makes the permit of a [Limiter] of one's own. ctx is that of
 // Acquire. done runs once, on the goroutine of the first [Permit.Done], with
@@ -101,7 +136,7 @@ func (p Permit) done(known bool, err error) {
 		known, err = false, nil
 	}
 	if s.owner != nil {
-		s.owner.put(s, p.units, known && err != nil)
+		s.owner.settle(s, p.units, known, err)
 		return
 	}
 	s.release(known, err)
@@ -118,8 +153,9 @@ func (p Permit) held() bool { return p.slot != nil && p.slot.gen.Load() == p.gen
 
 // Context returns ctx marked so that a nested Acquire of the same limiter
 // borrows p instead of waiting for it, which would never end: the nested permit
-// is the zero one. It costs one allocation for a [Semaphore]; for the zero
-// Permit and for limiters that cannot deadlock it returns ctx itself.
+// is the zero one. It costs one allocation for a [Semaphore];
+// for the zero Permit and for limiters that cannot deadlock it returns ctx
+// itself.
 //
 // A borrower may ask for as many units as p holds; for more it is refused at
 // once. Borrowers are not counted, so what runs concurrently below one permit
@@ -128,23 +164,39 @@ func (p Permit) Context(ctx context.Context) context.Context {
 	if p.slot == nil || p.slot.owner == nil {
 		return ctx
 	}
-	return &permitContext{ctx, p}
+	mark := p.slot.owner.mark()
+	if mark == nil {
+		return ctx
+	}
+	return &permitContext{ctx, p, mark}
 }
 
 type permitContext struct {
 	context.Context //nolint:containedctx // it is one
 	permit          Permit
+	mark            any
 }
-
-// permitKey finds the permit of one semaphore in a context.
-type permitKey struct{ owner *Semaphore }
 
 // Value implements [context.Context].
 func (c *permitContext) Value(key any) any {
-	if k, ok := key.(permitKey); ok && k.owner == c.permit.slot.owner {
+	if key == c.mark {
 		return c
 	}
 	return c.Context.Value(key)
+}
+
+// lent returns the units of the permit that ctx carries under mark, 0 if there
+// is none or it has been returned.
+func lent(ctx context.Context, mark any) int64 {
+	if c, ok := ctx.Value(mark).(*permitContext); ok && c.permit.held() {
+		return c.permit.units
+	}
+	return 0
+}
+
+// refusal is the error for what will never be admitted.
+func refusal(format string, args ...any) error {
+	return Permanent(fmt.Errorf("%w: "+format, append([]any{ErrRejected}, args...)...))
 }
 
 // errExited is what the limiter learns if f leaves through runtime.Goexit.
@@ -172,9 +224,10 @@ func Do[R any](ctx context.Context, l Limiter, f func(context.Context) (R, error
 // Stats is what a [Limiter] of this package says about itself. The counts start
 // at zero when the limiter is made and never go down.
 type Stats struct {
-	// Limit is the units there are.
+	// Limit is the units there are: the size of a [Semaphore], the burst of a
+	// [Rate]. 0 for a [Breaker].
 	Limit int64
-	// InFlight is the units that are out now.
+	// InFlight is the units that are out now. A [Rate] does not count them.
 	InFlight int64
 	// Waiting is the calls of Acquire that wait now.
 	Waiting int64
@@ -184,6 +237,9 @@ type Stats struct {
 	// Rejected counts calls of Acquire that were not admitted: refused, dropped
 	// from the queue, or their context ended.
 	Rejected uint64
-	// Failed counts permits whose Done reported a failure.
+	// Failed counts permits whose Done reported a failure. A [Rate] does not
+	// learn of any.
 	Failed uint64
+	// Open tells that a [Breaker] refuses; it admits single probes perhaps.
+	Open bool
 }

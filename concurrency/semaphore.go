@@ -47,7 +47,7 @@ type Semaphore struct {
 	tail    *waiter // the newest
 	waiting int64
 	empty   time.Time // when the queue was last seen empty
-	slots   *slot     // free list
+	slots   slots
 
 	admitted, rejected, failed uint64
 }
@@ -83,11 +83,11 @@ func NewSemaphore(size int64, q Queue) *Semaphore {
 // how deadlocks are made.
 func (s *Semaphore) Acquire(ctx context.Context, n int64) (Permit, error) {
 	if n <= 0 || n > s.size {
-		return s.refuse("cannot ever admit %d units of %d", n, s.size)
+		return s.refuse("semaphore: cannot ever admit %d units of %d", n, s.size)
 	}
-	if c, ok := ctx.Value(permitKey{s}).(*permitContext); ok && c.permit.held() {
-		if held := c.permit.units; n > held {
-			return s.refuse("cannot lend %d units from a permit of %d", n, held)
+	if held := lent(ctx, s.mark()); held > 0 {
+		if n > held {
+			return s.refuse("semaphore: cannot lend %d units from a permit of %d", n, held)
 		}
 		return Permit{}, nil
 	}
@@ -121,7 +121,7 @@ func (s *Semaphore) refuse(format string, a, b int64) (Permit, error) {
 	s.mu.Lock()
 	s.rejected++
 	s.mu.Unlock()
-	return Permit{}, Permanent(fmt.Errorf("%w: semaphore: "+format, ErrRejected, a, b))
+	return Permit{}, refusal(format, a, b)
 }
 
 func (s *Semaphore) wait(ctx context.Context, w *waiter) (Permit, error) {
@@ -168,28 +168,26 @@ func (s *Semaphore) Stats() Stats {
 
 // issue makes the permit for n units that are already counted as used.
 func (s *Semaphore) issue(ctx context.Context, n int64) Permit {
-	sl := s.slots
-	if sl == nil {
-		sl = &slot{owner: s}
-	} else {
-		s.slots = sl.next
-	}
-	sl.ctx, sl.next = ctx, nil
 	s.admitted++
-	return Permit{slot: sl, gen: sl.gen.Load(), units: n}
+	return s.slots.issue(ctx, s, n)
 }
 
-// put takes n units and their slot back.
-func (s *Semaphore) put(sl *slot, n int64, failed bool) {
+// settle implements owner.
+func (s *Semaphore) settle(sl *slot, n int64, known bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if failed {
+	if known && err != nil {
 		s.failed++
 	}
 	s.used -= n
-	sl.next, s.slots = s.slots, sl
+	s.slots.put(sl)
 	s.dispatch()
 }
+
+// mark implements owner.
+func (s *Semaphore) mark() any { return semaphoreMark{s} }
+
+type semaphoreMark struct{ *Semaphore }
 
 // dispatch hands free units to those who wait, in the order of the queue.
 func (s *Semaphore) dispatch() {

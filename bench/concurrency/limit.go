@@ -26,8 +26,8 @@ func limiters(ctx context.Context) []measure.Group {
 		semaphores(ctx, "semaphore, one goroutine", false),
 		semaphores(ctx, "semaphore, all cores", true),
 		rates(ctx),
-		breakers("breaker, one goroutine", false),
-		breakers("breaker, all cores", true),
+		breakers(ctx, "breaker, one goroutine", false),
+		breakers(ctx, "breaker, all cores", true),
 		admissions(ctx),
 	}
 }
@@ -80,11 +80,26 @@ func semaphores(ctx context.Context, name string, parallel bool) measure.Group {
 
 // A rate that is never used up: what is measured is the asking.
 func rates(ctx context.Context) measure.Group {
+	mine := concurrency.NewRate(1e12, 1<<40)
+	keyed := concurrency.NewRates[int](1e12, 1<<40, 1000)
 	xtime := rate.NewLimiter(1e12, 1<<40)
 	failsafe := ratelimiter.NewBursty[int](roomy*roomy, time.Second)
 	return measure.Group{
 		Name: "rate limit", Base: "x/time/rate Wait",
+		Goals: []measure.Goal{{Case: "Rate", Against: "x/time/rate Wait", AtMost: 1, NoAllocs: true}},
 		Cases: []measure.Case{
+			{Name: "Rate", Run: func(n int) {
+				for range n {
+					_, err := mine.Acquire(ctx, 1)
+					must(err == nil)
+				}
+			}},
+			{Name: "Rates, one of a thousand keys", Run: func(n int) {
+				for i := range n {
+					_, err := keyed.For(i%1000).Acquire(ctx, 1)
+					must(err == nil)
+				}
+			}},
 			{Name: "x/time/rate Allow", Run: func(n int) {
 				for range n {
 					must(xtime.Allow())
@@ -109,7 +124,8 @@ const (
 	window          = 10 * time.Second
 )
 
-func breakers(name string, parallel bool) measure.Group {
+func breakers(ctx context.Context, name string, parallel bool) measure.Group {
+	var mine concurrency.Breaker
 	counted := circuitbreaker.NewWithDefaults[int]()
 	timed := circuitbreaker.NewBuilder[int]().WithFailureRateThreshold(0.5, 20, window).Build()
 	fixed := gobreaker.NewCircuitBreaker[int](gobreaker.Settings{})
@@ -132,7 +148,21 @@ func breakers(name string, parallel bool) measure.Group {
 	}
 	return measure.Group{
 		Name: name, Base: failsafeBreaker,
+		Goals: []measure.Goal{{Case: "Breaker", Against: failsafeBreaker, AtMost: 1.7, NoAllocs: true}},
 		Cases: []measure.Case{
+			{Name: "Breaker", Parallel: parallel, Run: func(n int) {
+				for range n {
+					p, err := mine.Acquire(ctx, 1)
+					must(err == nil)
+					p.Done(&err)
+				}
+			}},
+			{Name: "Breaker, with Do", Parallel: parallel, Run: func(n int) {
+				for range n {
+					_, err := concurrency.Do(ctx, &mine, one)
+					must(err == nil)
+				}
+			}},
 			{Name: failsafeBreaker, Parallel: parallel, Run: alone(counted)},
 			{Name: "failsafe-go breaker alone, rate over time", Parallel: parallel, Run: alone(timed)},
 			{Name: "gobreaker", Parallel: parallel, Run: sony(fixed)},

@@ -24,8 +24,8 @@ const failsafeStack = "failsafe-go, context of the executor"
 // connection, does not.
 func stacks(ctx context.Context) []measure.Group {
 	return []measure.Group{
-		stack(ctx, "retry, breaker, limiter and timeout together, the callee selects on Done", selects),
-		stack(ctx, "retry, breaker, limiter and timeout together, the callee reads the deadline", reads),
+		stack(ctx, "retry, breaker, limiter and timeout together, the callee selects on Done", 1.0/2, selects),
+		stack(ctx, "retry, breaker, limiter and timeout together, the callee reads the deadline", 1.0/3, reads),
 	}
 }
 
@@ -47,7 +47,7 @@ func reads(ctx context.Context) (int, error) {
 	return 1, nil
 }
 
-func stack(ctx context.Context, name string, callee func(context.Context) (int, error)) measure.Group {
+func stack(ctx context.Context, name string, goal float64, callee func(context.Context) (int, error)) measure.Group {
 	called := func(x failsafe.Execution[int]) (int, error) { return callee(x.Context()) }
 	executor := failsafe.With[int](
 		retrypolicy.NewWithDefaults[int](),
@@ -58,13 +58,15 @@ func stack(ctx context.Context, name string, callee func(context.Context) (int, 
 	semaphore := concurrency.NewSemaphore(roomy, concurrency.FIFO)
 	limited := func(ctx context.Context) (int, error) { return concurrency.WaitFor(ctx, time.Minute, callee) }
 	admitted := func(ctx context.Context) (int, error) { return concurrency.Do(ctx, semaphore, limited) }
-	op := concurrency.Idempotent(admitted)
+	var breaker concurrency.Breaker
+	guarded := func(ctx context.Context) (int, error) { return concurrency.Do(ctx, &breaker, admitted) }
+	op := concurrency.Idempotent(guarded)
 	return callGroup(ctx, name, failsafeStack, []caller{
 		{"direct call", callee},
-		{"Mainstay, no breaker yet", func(ctx context.Context) (int, error) { return concurrency.Retry(ctx, nil, op) }},
+		{"Mainstay", func(ctx context.Context) (int, error) { return concurrency.Retry(ctx, nil, op) }},
 		{failsafeStack, func(context.Context) (int, error) { return executor.GetWithExecution(called) }},
 		{"failsafe-go, context of the caller", func(ctx context.Context) (int, error) {
 			return executor.WithContext(ctx).GetWithExecution(called)
 		}},
-	})
+	}, measure.Goal{Case: "Mainstay", Against: failsafeStack, AtMost: goal})
 }
