@@ -196,13 +196,13 @@ func (f *feature) drawnEdges() []float64 {
 		ratio := math.Pow(hi/lo, 1.0/20)
 		var edges []float64
 		for x := lo; x <= hi*(1+1e-9) && len(edges) < 30; x *= ratio {
-			if x = short(x); len(edges) == 0 || x > edges[len(edges)-1] {
+			if x = rounded(x); len(edges) == 0 || x > edges[len(edges)-1] {
 				edges = append(edges, x)
 			}
 		}
 		return edges
 	}
-	step := roundStep((hi/2 - lo/2) / 9)
+	step := roundStep((hi/2 - lo/2) / 9.5)
 	if step == 0 || math.IsInf(step, 1) {
 		return []float64{hi}
 	}
@@ -234,13 +234,13 @@ func (f *feature) quantile(share float64) float64 {
 	return f.edges[len(f.edges)-1]
 }
 
-// roundStep is 1, 2 or 5 times a power of ten, the least that is not below x.
+// roundStep is 1, 2, 2.5 or 5 times a power of ten, the least that is not below x.
 func roundStep(x float64) float64 {
 	if !(x > 0) || math.IsInf(x, 1) {
 		return 0
 	}
 	tens := math.Pow(10, math.Floor(math.Log10(x)))
-	for _, m := range []float64{1, 2, 5} {
+	for _, m := range []float64{1, 2, 2.5, 5} {
 		if m*tens >= x {
 			return m * tens
 		}
@@ -248,8 +248,8 @@ func roundStep(x float64) float64 {
 	return 10 * tens
 }
 
-// short is x to three digits.
-func short(x float64) float64 {
+// rounded is x to three digits.
+func rounded(x float64) float64 {
 	y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 3, 64), 64)
 	if err != nil {
 		return x

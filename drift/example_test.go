@@ -53,9 +53,9 @@ func Example() {
 	check(monitor.Report().WriteText(os.Stdout))
 	// Output:
 	// 1000 rows, 2011-06-01 12:00:00 to 2011-06-01 12:00:00, reference 0ce11da82fae
-	// feature  verdict  effect  p        psi    ks     missing  unseen  out of range
-	// age      drift    1.256   3.7e-89  1.267  0.200  0.0%     0.0%    19.5%
-	// country  stable   0.000   1        0.000  -      0.0%     0.0%    0.0%
+	// feature  verdict  effect  p        psi    ks     missing  unseen  out of range  moved most
+	// age      drift    1.256   3.7e-89  1.267  0.200  0.0%     0.0%    19.5%         above 65: 25.8%, was 6.0%
+	// country  stable   0.000   1        0.000  -      0.0%     0.0%    0.0%          -
 }
 
 // Two samples, one number and how sure it is.

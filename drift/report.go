@@ -1,11 +1,7 @@
 package drift
 
 import (
-	"fmt"
-	"io"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -67,41 +63,4 @@ func (m *Monitor) Report() *Report {
 		rep.Features[i] = rep.Features[i].clone()
 	}
 	return &rep
-}
-
-// WriteText writes the report as an aligned table, one line per feature.
-func (r *Report) WriteText(w io.Writer) error {
-	if _, err := fmt.Fprintf(w, "%d rows, %s to %s, reference %.12s\n", r.Rows,
-		r.From.UTC().Format(time.DateTime), r.To.UTC().Format(time.DateTime), r.Reference); err != nil {
-		return err
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "feature\tverdict\teffect\tp\tpsi\tks\tmissing\tunseen\tout of range")
-	for _, f := range r.Features {
-		fmt.Fprintf(t, "%s\t%s\t%.3f\t%.2g\t%s\t%s\t%s\t%s\t%s\n", plain(f.Name), f.Verdict, f.Effect, f.P,
-			f.stat("psi"), f.stat("ks"), percent(f.Missing), percent(f.Unseen), percent(f.OutOfRange))
-	}
-	return t.Flush()
-}
-
-// stat is the statistic of that test, or a dash.
-func (r *FeatureReport) stat(test string) string {
-	for _, s := range r.Scores {
-		if name, _, _ := strings.Cut(s.Method, " "); name == test && s.N > 0 && s.M > 0 {
-			return fmt.Sprintf("%.3f", s.Stat)
-		}
-	}
-	return "-"
-}
-
-func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }
-
-// plain keeps a name from breaking the table.
-func plain(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, name)
 }

@@ -1,0 +1,293 @@
+package drift
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pageOf writes a page and reads it as XML, which it is too; it returns all texts and
+// attribute values.
+func pageOf(t *testing.T, r *Report) (page, texts string) {
+	t.Helper()
+	var b, all bytes.Buffer
+	if err := r.WriteHTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	d := xml.NewDecoder(bytes.NewReader(b.Bytes()))
+	for {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return b.String(), all.String()
+		}
+		if err != nil {
+			t.Fatalf("the page is not well formed: %v\n%s", err, b.String())
+		}
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			for _, a := range tok.Attr {
+				all.WriteString(a.Value + "\n")
+				if strings.HasPrefix(strings.ToLower(a.Name.Local), "on") || strings.Contains(a.Value, "//") && a.Name.Local != "aria-label" {
+					t.Errorf("attribute %s=%q", a.Name.Local, a.Value)
+				}
+			}
+			switch tok.Name.Local {
+			case "script", "link", "img", "iframe", "object":
+				t.Errorf("the page has a %s", tok.Name.Local)
+			}
+		case xml.CharData:
+			all.Write(tok)
+			all.WriteByte('\n')
+		}
+	}
+}
+
+// A report of a world in which three features of eleven have moved for a while.
+func watched(t *testing.T) *Report {
+	t.Helper()
+	clk := newClock()
+	calm := newWorld(3)
+	m := monitor(t, calm.reference(t, 10_000, traits), &MonitorOptions{Window: Tumbling(500), Now: clk.Now})
+	calm.feeder(t, m, traits).rows(8*500, clk.step(time.Minute))
+	newWorld(4, "normal", "zipf", "missing").feeder(t, m, traits).rows(8*500, clk.step(time.Minute))
+	return m.Report()
+}
+
+func TestWriteHTML(t *testing.T) {
+	rep := watched(t)
+	page, texts := pageOf(t, rep)
+	if dir := os.Getenv("MAINSTAY_KEEP"); dir != "" {
+		if err := os.WriteFile(dir+"/report.html", []byte(page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"3 of 11 features drifted.", "4000", "zero-inflated", "unseen", "prefers-color-scheme: dark", "@media print"} {
+		if want != "4000" && !strings.Contains(texts, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	// The worst first, in the table and below it.
+	table := page[strings.Index(page, "<tbody>"):strings.Index(page, "</tbody>")]
+	at := -1
+	for _, f := range rep.ranked() {
+		i := strings.Index(table, ">"+f.Name+"</a>")
+		if i <= at {
+			t.Errorf("%s is out of order in the table", f.Name)
+		}
+		at = i
+	}
+	if strings.Contains(table, "badge v0") || strings.Index(table, "badge v4") > strings.Index(table, "badge v2") {
+		t.Error("the drifting features do not stand first")
+	}
+	if n := strings.Count(page, "<section"); n != 11 {
+		t.Errorf("%d sections for 11 features", n)
+	}
+	// A picture of bars and one of the windows each, and an alert's line in those of the three.
+	if n := strings.Count(page, "<svg"); n != 22 {
+		t.Errorf("%d pictures", n)
+	}
+	if n := strings.Count(page, "class=\"alarm\""); n != 3 {
+		t.Errorf("%d alerts are drawn, 3 were raised", n)
+	}
+	for _, f := range rep.Features {
+		if n := strings.Count(page[strings.Index(page, "<h2>"+f.Name+" "):], "class=\"cur\""); n < len(f.Bars) {
+			t.Errorf("%s: %d bars are drawn of %d", f.Name, n, len(f.Bars))
+		}
+	}
+}
+
+// The bars are as high as their shares, and the highest fits.
+func TestBarsAreDrawnToScale(t *testing.T) {
+	rep := &Report{Features: []FeatureReport{{Name: "x", Bars: []Bar{{"a", 0.5, 0.25}, {"b", 0.5, 0.75}}}}}
+	page, _ := pageOf(t, rep)
+	var heights []float64
+	for _, part := range strings.Split(page, "<rect class=")[1:] {
+		var h float64
+		if _, err := fmt.Sscanf(part[strings.Index(part, "height="):], "height=%q", new(string)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscanf(part[strings.Index(part, "height=\"")+8:], "%f", &h); err != nil {
+			t.Fatal(err)
+		}
+		heights = append(heights, h)
+	}
+	if len(heights) != 4 || math.Abs(heights[1]-heights[0]/2) > 0.1 || math.Abs(heights[3]-3*heights[1]) > 0.2 || heights[3] > fieldHeight {
+		t.Errorf("heights %v for shares of 0.5, 0.25, 0.5, 0.75", heights)
+	}
+}
+
+// The same report gives the same bytes, after a way through JSON too.
+func TestReportsAreReproducible(t *testing.T) {
+	rep := watched(t)
+	coded, err := json.Marshal(rep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read Report
+	if err := json.Unmarshal(coded, &read); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := pageOf(t, rep)
+	for name, again := range map[string]*Report{"same": rep, "read back": &read, "another run": watched(t)} {
+		if page, _ := pageOf(t, again); page != first {
+			t.Errorf("the page of the %s report differs", name)
+		}
+		var a, b bytes.Buffer
+		if rep.WriteText(&a) != nil || again.WriteText(&b) != nil || a.String() != b.String() {
+			t.Errorf("the text of the %s report differs", name)
+		}
+	}
+}
+
+// Where no clock was read, no time is made up.
+func TestReportsWithoutTimes(t *testing.T) {
+	rep := watched(t)
+	rep.From, rep.To = time.Time{}, time.Time{}
+	for i := range rep.Features {
+		for k := range rep.Features[i].History {
+			rep.Features[i].History[k].To = time.Time{}
+		}
+	}
+	page, texts := pageOf(t, rep)
+	var text strings.Builder
+	if err := rep.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(page+text.String(), "0001") || strings.Contains(page, "UTC") {
+		t.Error("a time was made up")
+	}
+	for _, want := range []string{"15 windows ago", "1 window ago: ", "this window"} {
+		if !strings.Contains(texts, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if !strings.HasPrefix(text.String(), "500 rows, reference ") {
+		t.Errorf("%.60q", text.String())
+	}
+}
+
+// Nothing that a name or a category holds becomes markup: whatever it is, the page has the
+// elements and attributes that it has for harmless names.
+func FuzzHTMLEscapes(f *testing.F) {
+	for _, s := range []string{"<script>alert(1)</script>", "\" onload=\"x", "</title></svg><b>", "&lt;", "\xff\xfe", "a\x00b", "\u202e", "%s%!d(MISSING)", "]]>", "<!--"} {
+		f.Add(s, s)
+	}
+	f.Fuzz(func(t *testing.T, name, label string) {
+		shape := func(name, label string) string {
+			moments := []Moment{{Effect: 1}, {Effect: 2, Alarm: true}}
+			rep := &Report{Reference: name, Features: []FeatureReport{{
+				Name: name, Verdict: Drift, Scores: []Score{{Method: name, N: 1, M: 1}},
+				Bars: []Bar{{label, 0.5, 0.25}, {"b", 0.5, 0.75}}, History: moments,
+			}}}
+			page, _ := pageOf(t, rep)
+			var out strings.Builder
+			d := xml.NewDecoder(strings.NewReader(page))
+			for {
+				tok, err := d.Token()
+				if err != nil {
+					return out.String()
+				}
+				if e, ok := tok.(xml.StartElement); ok {
+					out.WriteString(e.Name.Local)
+					for _, a := range e.Attr {
+						out.WriteString(" " + a.Name.Local)
+					}
+					out.WriteByte('\n')
+				}
+			}
+		}
+		if got, want := shape(name, label), shape("n", "l"); got != want {
+			t.Errorf("%q and %q change the page:\n%s", name, label, got)
+		}
+	})
+}
+
+// Nothing that a name or a category holds becomes markup.
+func TestHTMLEscapes(t *testing.T) {
+	bad := []string{`<script>alert(1)</script>`, `" onload="alert(1)`, `' onload='x`, `</style></title></svg>`, `&lt;b&gt;`, `]]>`, "\x1b[31m\x00\u202e", `<!--`}
+	for _, name := range bad {
+		ref := fitted(t, Categories(name, append(bad, bad...)), Numbers("n"+name, []float64{1, 2}))
+		m := monitor(t, ref, nil)
+		c, err := m.Categorical(name)
+		if err != nil {
+			t.Skip("a name that a reference refuses") // the empty one
+		}
+		for range 200 {
+			c.Observe(bad[0])
+		}
+		rep := m.Report()
+		rep.Reference = name
+		for i := range rep.Features {
+			f := &rep.Features[i]
+			f.Scores = append(f.Scores, Score{Method: name})
+			f.History = []Moment{{Effect: 1}, {Effect: math.MaxFloat64, Alarm: true}}
+		}
+		page, texts := pageOf(t, rep)
+		if strings.Contains(page, "<script") || !strings.Contains(texts, "alert(1)") {
+			t.Errorf("%q got through, or is gone", name)
+		}
+		if strings.ContainsAny(page, "\x1b\x00\u202e") {
+			t.Errorf("control characters of %q got through", name)
+		}
+	}
+}
+
+// Reports that have nothing, too much or odd numbers in them.
+func TestHTMLOfOddReports(t *testing.T) {
+	pageOf(t, &Report{})
+	many := &Report{Features: make([]FeatureReport, 3*drawnFeatures)}
+	for i := range many.Features {
+		many.Features[i].Name = fmt.Sprint("f", i)
+	}
+	if page, _ := pageOf(t, many); strings.Count(page, "<section") != drawnFeatures || strings.Count(page, "<tr>") < 3*drawnFeatures {
+		t.Error("the table has not all features, or there are more sections than pictures")
+	}
+	r := rand.New(rand.NewPCG(6, 6))
+	odd := []float64{0, -1, math.MaxFloat64, -math.MaxFloat64, 5e-324, 0.3}
+	pick := func() float64 { return odd[r.IntN(len(odd))] }
+	for range 200 {
+		f := FeatureReport{Name: "x", Effect: pick(), P: pick(), MinDetectable: pick(), Verdict: Verdict(r.IntN(7) - 1)}
+		for range r.IntN(4) {
+			f.Bars = append(f.Bars, Bar{"b", pick(), pick()})
+			f.History = append(f.History, Moment{Effect: pick(), P: pick(), Verdict: Verdict(r.IntN(7) - 1)})
+			f.Scores = append(f.Scores, Score{Stat: pick(), Null: pick()})
+		}
+		page, _ := pageOf(t, &Report{Features: []FeatureReport{f}})
+		if strings.Contains(page, "NaN") || strings.Contains(page, "Inf") {
+			t.Fatalf("%+v:\n%s", f, page)
+		}
+	}
+	if err := (&Report{}).WriteHTML(failing{}); err == nil {
+		t.Error("a failed write passed for a page")
+	}
+}
+
+// What moved most is said of what moved.
+func TestTextSaysWhatMoved(t *testing.T) {
+	var b bytes.Buffer
+	if err := watched(t).WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	for i, line := range lines[2:] {
+		drifts := strings.Contains(line, " drift ")
+		if drifts != (i < 3) {
+			t.Errorf("line %d: %s", i, line)
+		}
+		if drifts == strings.HasSuffix(line, " -") {
+			t.Errorf("what moved: %s", line)
+		}
+	}
+	if !strings.Contains(b.String(), "unseen: 3") || !strings.Contains(b.String(), "missing: 2") {
+		t.Errorf("the unseen third and the missing fifth are not named:\n%s", b.String())
+	}
+}
