@@ -1,7 +1,7 @@
 // Command bench measures Mainstay beside the libraries people use today, in one
 // run on one machine, and says which goals are met.
 //
-//	go run .                         all groups
+//	go run .                         all groups; those of messaging need servers
 //	go run . -run 'stream|breaker'   those whose name matches
 //	go run . -rounds 40 -each 50ms   longer, for figures that go into a document
 package main
@@ -13,10 +13,12 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/mainstay-go/mainstay/bench/concurrency"
 	"github.com/mainstay-go/mainstay/bench/measure"
+	"github.com/mainstay-go/mainstay/bench/messaging"
 )
 
 func main() {
@@ -38,10 +40,15 @@ func run(pattern string, o measure.Options) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var groups []measure.Group
-	for _, g := range concurrency.Groups(ctx) {
+	served, missing := messaging.Groups(os.Getenv)
+	for _, g := range append(concurrency.Groups(ctx), served...) {
 		if match.MatchString(g.Name) {
 			groups = append(groups, g)
 		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(os.Stderr, "bench: left out what needs a server: %s not set; for servers of your own: eval \"$(../scripts/services start kafka rabbitmq redis)\"\n",
+			strings.Join(missing, ", "))
 	}
 	if len(groups) == 0 {
 		return fmt.Errorf("bench: no group matches %q", pattern)

@@ -25,6 +25,12 @@ type Group struct {
 	// Units is how many units one operation has: times and allocations are per
 	// unit. 0 means 1.
 	Units int
+	// Each is the least that one measurement takes, where [Options] says less:
+	// through a server, 20 ms say nothing.
+	Each time.Duration
+	// Open makes what the cases need, before the first is run; the function it
+	// returns ends it after the last. Nil: nothing is needed.
+	Open func() (end func(), err error)
 	// Base names the case that the ratios refer to; empty: the first.
 	Base string
 	// Cases are the contenders, Mainstay's and others.
@@ -39,6 +45,9 @@ type Case struct {
 	Name string
 	// Run performs n operations.
 	Run func(n int)
+	// Prepare is called before Run with the same n, outside of the time that is
+	// measured; nil: nothing is to be prepared.
+	Prepare func(n int)
 	// Parallel calls Run on GOMAXPROCS goroutines, with n shared among them.
 	Parallel bool
 }
@@ -94,6 +103,14 @@ func Run(g Group, o Options) ([]Result, []Verdict, error) {
 	}
 	if err := check(g); err != nil {
 		return nil, nil, err
+	}
+	o.Each = max(o.Each, g.Each)
+	if g.Open != nil {
+		end, err := g.Open()
+		if err != nil {
+			return nil, nil, fmt.Errorf("measure: %s: %w", g.Name, err)
+		}
+		defer end()
 	}
 	counts := make([]int, len(g.Cases))
 	for i, c := range g.Cases {
@@ -153,8 +170,10 @@ func index(g Group, name string) int {
 // calibrate finds how many operations take about as long as wanted. It is the
 // warm-up, too.
 func calibrate(c Case, wanted time.Duration) int {
+	c.prepare(1)
 	c.run(1) // first calls pay for what later ones find made
 	for n := 1; ; n *= 2 {
+		c.prepare(n)
 		start := time.Now()
 		c.run(n)
 		if took := time.Since(start); took >= wanted/4 || n >= 1<<30 {
@@ -164,6 +183,7 @@ func calibrate(c Case, wanted time.Duration) int {
 }
 
 func once(c Case, n, units int) sample {
+	c.prepare(n)
 	runtime.GC() // what others left behind is not this one's cost
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -176,6 +196,12 @@ func once(c Case, n, units int) sample {
 		ns:     float64(took.Nanoseconds()) * per,
 		allocs: float64(after.Mallocs-before.Mallocs) * per,
 		bytes:  float64(after.TotalAlloc-before.TotalAlloc) * per,
+	}
+}
+
+func (c Case) prepare(n int) {
+	if c.Prepare != nil {
+		c.Prepare(n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package measure_test
 
 import (
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -115,5 +116,34 @@ func TestReport(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in\n%s", want, b.String())
 		}
+	}
+}
+
+func TestOpenAndPrepare(t *testing.T) {
+	open, prepared, ended := false, 0, 0
+	g := measure.Group{
+		Name: "opened", Each: 4 * time.Millisecond,
+		Open: func() (func(), error) {
+			open = true
+			return func() { open, ended = false, ended+1 }, nil
+		},
+		Cases: []measure.Case{{
+			Name:    "one",
+			Prepare: func(n int) { prepared = n; time.Sleep(20 * time.Millisecond) },
+			Run: func(n int) {
+				if !open || prepared != n {
+					t.Errorf("open is %v and %d are prepared of %d", open, prepared, n)
+				}
+				time.Sleep(time.Duration(n) * time.Millisecond)
+			},
+		}},
+	}
+	_, _, err := measure.Run(g, measure.Options{Rounds: 1, Each: time.Microsecond})
+	if err != nil || ended != 1 || open {
+		t.Fatalf("%v, ended %d times", err, ended)
+	}
+	g.Open = func() (func(), error) { return nil, errors.New("no server") }
+	if _, _, err := measure.Run(g, measure.Options{}); err == nil || !strings.Contains(err.Error(), "no server") {
+		t.Errorf("%v", err)
 	}
 }
