@@ -45,7 +45,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 // one's input.
 type page struct{ strings.Builder }
 
-func (p *page) raw(s string)               { p.WriteString(s) }
+func (p *page) raw(s string)               { _, _ = p.WriteString(s) }
 func (p *page) f(format string, of ...any) { fmt.Fprintf(p, format, of...) }
 
 // esc escapes for text and for attributes in double quotes.
@@ -128,9 +128,14 @@ func (p *page) bars(f *FeatureReport) {
 		longest = max(longest, len([]rune(short(b.Label, labelLength))))
 		most = max(most, within(b.Reference, 1), within(b.Current, 1))
 	}
-	p.f("<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s, reference against this window\">\n", fieldWidth, fieldHeight+22+4*float64(longest), esc(f.Name))
-	scale := p.grid(most, func(v float64) string { return fmt.Sprintf("%g%%", math.Round(v*1e6)/1e4) })
 	slot := (fieldWidth - fieldLeft) / float64(len(f.Bars))
+	upright := float64(longest)*7 < slot
+	deep := fieldHeight + 22 + 4*float64(longest)
+	if upright {
+		deep = fieldHeight + 24
+	}
+	p.f("<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s, reference against this window\">\n", fieldWidth, deep, esc(f.Name))
+	scale := p.grid(most, func(v float64) string { return fmt.Sprintf("%g%%", math.Round(v*1e6)/1e4) })
 	wide := min(slot*0.4, 34)
 	for i, b := range f.Bars {
 		mid := fieldLeft + (float64(i)+0.5)*slot
@@ -138,7 +143,11 @@ func (p *page) bars(f *FeatureReport) {
 		ref, cur := within(b.Reference, 1)*scale, within(b.Current, 1)*scale
 		p.f("<rect class=\"ref\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", mid-wide, fieldHeight-ref, wide, ref)
 		p.f("<rect class=\"cur\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", mid, fieldHeight-cur, wide, cur)
-		p.f("<text class=\"label\" transform=\"translate(%.1f %.1f) rotate(-40)\">%s</text></g>\n", mid+3, fieldHeight+13, esc(short(b.Label, labelLength)))
+		if upright {
+			p.f("<text class=\"under\" x=\"%.1f\" y=\"%.1f\">%s</text></g>\n", mid, fieldHeight+16, esc(short(b.Label, labelLength)))
+		} else {
+			p.f("<text class=\"label\" transform=\"translate(%.1f %.1f) rotate(-40)\">%s</text></g>\n", mid+3, fieldHeight+13, esc(short(b.Label, labelLength)))
+		}
 	}
 	p.raw("</svg>\n")
 }
@@ -220,7 +229,7 @@ a { color: var(--cur); }
 .badge { border: 1px solid currentColor; border-radius: 1em; padding: 0 .55em; font-size: max(.8em, 8px); font-weight: 600; white-space: nowrap; color: var(--none); }
 .v4 { color: var(--bad); } .v3 { color: var(--odd); } .v2 { color: var(--good); }
 svg { display: block; width: 100%; min-width: 32rem; height: auto; font: 10.5px system-ui, sans-serif; }
-.grid { stroke: var(--line); } .tick, .label { fill: var(--soft); text-anchor: end; } .from { fill: var(--soft); }
+.grid { stroke: var(--line); } .tick, .label { fill: var(--soft); text-anchor: end; } .from { fill: var(--soft); } .under { fill: var(--soft); text-anchor: middle; }
 rect.ref { fill: var(--ref); } rect.cur { fill: var(--cur); }
 .line { fill: none; stroke: var(--cur); stroke-width: 1.5; } .alarm { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 4 3; }
 .calm { fill: var(--paper); stroke: var(--cur); stroke-width: 1.5; } .hit { fill: var(--bad); stroke: var(--bad); }
