@@ -51,6 +51,13 @@ func (r *FeatureReport) alarmed() {
 	}
 }
 
+// alerted takes over which features an alert has named.
+func (r *Report) alerted(states []state) {
+	for i := range r.Features {
+		r.Features[i].Alerted = states[i].told
+	}
+}
+
 // bars is the picture of a feature beside what a window observed.
 func (f *feature) bars(o observed) []Bar {
 	var bars []Bar

@@ -147,3 +147,40 @@ func TestHistory(t *testing.T) {
 		t.Errorf("%d moments are kept, at most %d are to be", n, maxHistory)
 	}
 }
+
+// An alert stands from the window that raised it until the feature has recovered.
+func TestAlertedLasts(t *testing.T) {
+	clk := newClock()
+	calm := newWorld(3)
+	m := monitor(t, calm.reference(t, 10_000, traits[:2]), &MonitorOptions{Window: Tumbling(500), Now: clk.Now})
+	steps := func(w *world) string {
+		w.feeder(t, m, traits[:2]).rows(500, clk.step(time.Minute))
+		said := ""
+		for _, f := range m.Report().Features {
+			if f.Alerted {
+				said += f.Name
+			}
+		}
+		return said
+	}
+	moved := newWorld(4, "normal")
+	for i, want := range []string{"", "", "normal", "normal"} {
+		w := calm
+		if i > 0 {
+			w = moved
+		}
+		if got := steps(w); got != want {
+			t.Fatalf("after window %d: %q stands, want %q", i, got, want)
+		}
+	}
+	for _, a := range taken(m) {
+		if !a.Feature.Alerted {
+			t.Error("an alert does not say that it is one")
+		}
+	}
+	for i, want := range []string{"normal", "normal", ""} {
+		if got := steps(calm); got != want {
+			t.Fatalf("calm for %d windows: %q stands, want %q", i+1, got, want)
+		}
+	}
+}

@@ -70,7 +70,11 @@ func (p *page) table(ranked []*FeatureReport) {
 
 func (p *page) feature(i int, f *FeatureReport) {
 	p.f("<section id=\"f%d\">\n<h2>%s %s</h2>\n", i, esc(f.Name), badge(f.Verdict))
-	p.f("<p>Effect %.3f, p %.2g. The least PSI that this window could have shown to be significant is %.3f.</p>\n", f.Effect, f.P, f.MinDetectable)
+	alerted := ""
+	if f.Alerted {
+		alerted = " An alert about it stands."
+	}
+	p.f("<p>Effect %.3f, p %.2g. The least PSI that this window could have shown to be significant is %.3f.%s</p>\n", f.Effect, f.P, f.MinDetectable, alerted)
 	if len(f.Bars) > 0 {
 		p.raw("<figure>\n")
 		p.bars(f)

@@ -98,6 +98,9 @@ func TestWriteHTML(t *testing.T) {
 	if n := strings.Count(page, "class=\"alarm\""); n != 3 {
 		t.Errorf("%d alerts are drawn, 3 were raised", n)
 	}
+	if n := strings.Count(page, "An alert about it stands."); n != 3 {
+		t.Errorf("%d alerts are said to stand", n)
+	}
 	for _, f := range rep.Features {
 		if n := strings.Count(page[strings.Index(page, "<h2>"+f.Name+" "):], "class=\"cur\""); n < len(f.Bars) {
 			t.Errorf("%s: %d bars are drawn of %d", f.Name, n, len(f.Bars))

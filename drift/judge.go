@@ -103,6 +103,7 @@ func (m *Monitor) judgeOldest() bool {
 		m.alerts = append(m.alerts, m.alert(rep))
 		m.poke()
 	}
+	rep.alerted(m.states)
 	return true
 }
 
@@ -147,7 +148,7 @@ func (m *Monitor) alert(rep *Report) Alert {
 		m.states[i].drifting, m.states[i].told = true, true
 		rep.Features[i].alarmed()
 	}
-	a.Feature.Verdict = Drift
+	a.Feature.Verdict, a.Feature.Alerted = Drift, true
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n%d", a.Reference, a.Feature.Name, rep.From.UnixNano()))
 	a.ID = hex.EncodeToString(sum[:16])
 	return a

@@ -31,6 +31,9 @@ type FeatureReport struct {
 	// MinDetectable is the least debiased PSI that this window could have called a hit,
 	// were there no MinEffect. 0 without values.
 	MinDetectable float64 `json:"min_detectable"`
+	// Alerted says that an alert has named the feature and it has not recovered since: Recover
+	// windows in a row without a hit. It outlasts a Verdict, which is of one window.
+	Alerted bool `json:"alerted"`
 	// Bars draw the reference beside the window: single values or categories if there
 	// are few, ranges otherwise. They are for looking at; no test uses them.
 	Bars []Bar `json:"bars,omitempty"`

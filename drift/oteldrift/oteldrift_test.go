@@ -3,7 +3,10 @@ package oteldrift_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -84,10 +87,11 @@ func TestObserve(t *testing.T) {
 	}
 	got := collect(t, reader)
 	rep := m.Report()
-	want := map[string]float64{"drift.rows{drift.monitor=inputs}": 500}
+	want := map[string]float64{"drift.rows{drift.monitor=inputs}": 500, "drift.window.age{drift.monitor=inputs}": 0}
 	for _, f := range rep.Features {
 		at := fmt.Sprintf("{drift.feature=%s,drift.monitor=inputs}", f.Name)
 		want["drift.verdict"+at] = float64(f.Verdict)
+		want["drift.alerted"+at] = 0
 		want["drift.effect"+at] = f.Effect
 		want["drift.missing"+at] = f.Missing
 		want["drift.unseen"+at] = f.Unseen
@@ -120,6 +124,101 @@ func TestObserve(t *testing.T) {
 	stop()
 	if got := collect(t, reader); len(got) != 0 {
 		t.Errorf("after stop: %v", got)
+	}
+}
+
+// An alert stands until the feature has recovered, and what is shown grows old while nothing is
+// observed.
+func TestAlertAndAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		values := make([]float64, 5000)
+		for i := range values {
+			values[i] = float64(i * 37 % 1000)
+		}
+		ref, err := drift.Fit(drift.Numbers("x", values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := drift.NewMonitor(ref, &drift.MonitorOptions{Window: drift.Tumbling(500)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := m.Numeric("x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := sdkmetric.NewManualReader()
+		stop, err := oteldrift.Observe(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), "inputs", m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+		expect := func(when string, age time.Duration, alerted float64) {
+			t.Helper()
+			got := collect(t, reader)
+			if v := got["drift.window.age{drift.monitor=inputs}"]; v != age.Seconds() {
+				t.Errorf("%s: age %v, want %v", when, v, age)
+			}
+			if v := got["drift.alerted{drift.feature=x,drift.monitor=inputs}"]; v != alerted {
+				t.Errorf("%s: alerted %v, want %v", when, v, alerted)
+			}
+		}
+		window := func(shift float64) {
+			for i := range 500 {
+				time.Sleep(time.Second)
+				x.Observe(float64(i*37%1000) + shift)
+			}
+		}
+		time.Sleep(time.Minute)
+		expect("nothing observed", time.Minute, 0)
+		window(0)
+		expect("a window closed", 0, 0)
+		time.Sleep(time.Hour)
+		expect("nothing observed since", time.Hour, 0)
+		window(400)
+		expect("one window with drift", 0, 0)
+		window(400)
+		expect("an alert", 0, 1)
+		window(0)
+		window(0)
+		expect("not recovered", 0, 1)
+		window(0)
+		expect("recovered", 0, 0)
+	})
+}
+
+// What the features hold adds no series.
+func TestSeriesAreBounded(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	m := shifted(t)
+	stop, err := oteldrift.Observe(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), "inputs", m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	plan, err := m.Categorical("plan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	age, err := m.Numeric("age")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4000 {
+		plan.Observe(fmt.Sprint("new ", i))
+		age.Observe(float64(i) * 1e6)
+		age.Missing()
+	}
+	got := collect(t, reader)
+	// 6 per feature and 2 per test: psi, ks, chi-square and missing of a number, psi, chi-square,
+	// missing and unseen of a category; and 2 of the monitor.
+	if len(got) != 2*6+2*4+2*4+2 {
+		t.Errorf("%d series: %v", len(got), got)
+	}
+	for name := range got {
+		if strings.Contains(name, "new") {
+			t.Errorf("a value became a label: %s", name)
+		}
 	}
 }
 
