@@ -1,6 +1,7 @@
 # make             lint and test, with nothing installed but Go
 # make integration the real servers, every test with -race, what was used and what was skipped
 # make soak        the long forms: chaos counts, calibration, fuzzing, mutation testing
+# make proof       clients side by side through the same faults: who loses what
 # make ci          what CI runs
 # Tools are pinned here, outside go.mod, and live in .tmp/bin.
 
@@ -13,7 +14,7 @@ MUTANTS          ?= concurrency drift
 SERVICES         ?= kafka rabbitmq redis postgres
 FUZZTIME         ?= 500000x
 
-.PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench bench-packages ci clean
+.PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench bench-packages proof ci clean
 .DELETE_ON_ERROR:
 
 all: lint test
@@ -69,6 +70,11 @@ fuzz:
 # met: BENCH='-run stream -rounds 40' for a part, or longer.
 bench:
 	cd bench && go run . $(BENCH)
+
+# Raw clients, Watermill and Mainstay through the same kills, cuts and
+# rebalances on brokers of their own: PROOF=-long for 25 minutes of it.
+proof:
+	cd bench && go run ./proof $(PROOF)
 
 # Each package alone, for benchstat.
 bench-packages:

@@ -44,7 +44,7 @@ func beMember(ctx context.Context, name, at string) error {
 	handle := func(ctx context.Context, id, key string) error {
 		var token int
 		if err := books.Call("Books.Begin", Delivery{ID: id, Key: key}, &token); err != nil {
-			os.Exit(0) // without its parent there is nothing to do
+			return err
 		}
 		d := time.Duration(rand.IntN(3000)) * time.Microsecond
 		if rand.IntN(200) == 0 {
@@ -57,7 +57,7 @@ func beMember(ctx context.Context, name, at string) error {
 		}
 		var none struct{}
 		if err := books.Call("Books.End", end, &none); err != nil {
-			os.Exit(0)
+			return err
 		}
 		return context.Cause(ctx)
 	}
@@ -72,8 +72,14 @@ func beMember(ctx context.Context, name, at string) error {
 
 type stdio struct{}
 
-// Read implements io.Reader.
-func (stdio) Read(b []byte) (int, error) { return os.Stdin.Read(b) }
+// Read implements io.Reader. A member does not outlive its parent.
+func (stdio) Read(b []byte) (int, error) {
+	n, err := os.Stdin.Read(b)
+	if err != nil {
+		os.Exit(0)
+	}
+	return n, err
+}
 
 // Write implements io.Writer.
 func (stdio) Write(b []byte) (int, error) { return os.Stdout.Write(b) }

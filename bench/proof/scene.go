@@ -181,8 +181,9 @@ func disturb(ctx context.Context, servers *servers, broker string, actors []*act
 			pause(ctx, stay)
 			var wg sync.WaitGroup
 			for _, a := range actors { // one of the old ones
-				wg.Go(func() { end(a.members[0]) })
+				old := a.members[0]
 				a.members = a.members[1:]
+				wg.Go(func() { end(old) })
 			}
 			wg.Wait()
 			return what, nil
