@@ -13,10 +13,12 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/mainstay-go/mainstay/bench/concurrency"
+	"github.com/mainstay-go/mainstay/bench/drift"
 	"github.com/mainstay-go/mainstay/bench/measure"
 	"github.com/mainstay-go/mainstay/bench/messaging"
 )
@@ -41,10 +43,14 @@ func run(pattern string, o measure.Options) error {
 	defer cancel()
 	var groups []measure.Group
 	served, missing := messaging.Groups(os.Getenv)
-	for _, g := range append(concurrency.Groups(ctx), served...) {
+	drifts, without := drift.Groups("python3")
+	for _, g := range slices.Concat(concurrency.Groups(ctx), drifts, served) {
 		if match.MatchString(g.Name) {
 			groups = append(groups, g)
 		}
+	}
+	if without != "" {
+		fmt.Fprintf(os.Stderr, "bench: left out SciPy: there is no %s\n", without)
 	}
 	if len(missing) > 0 {
 		fmt.Fprintf(os.Stderr, "bench: left out what needs a server: %s not set; for servers of your own: eval \"$(../scripts/services start kafka rabbitmq redis)\"\n",

@@ -54,10 +54,14 @@ type Case struct {
 
 // Goal is a promise about a case.
 type Goal struct {
-	// Case and Against name two cases of the group.
+	// Case and Against name two cases of the group. Against is empty where
+	// nothing but AtMostNs is promised.
 	Case, Against string
 	// AtMost is the largest ratio of their times that keeps the promise.
 	AtMost float64
+	// AtMostNs is the longest time per unit that keeps the promise, 0 if none
+	// does. With Against as well, one of the two is enough.
+	AtMostNs float64
 	// NoAllocs demands that Case allocates nothing.
 	NoAllocs bool
 }
@@ -75,8 +79,10 @@ type Result struct {
 // Verdict is what became of a goal.
 type Verdict struct {
 	Goal Goal
-	// Ratio and Median are as in [Result], against Goal.Against.
+	// Ratio and Median are as in [Result], against Goal.Against; 0 without.
 	Ratio, Median float64
+	// Ns of the case, per unit.
+	Ns float64
 	// Allocs of the case, per unit.
 	Allocs float64
 	Met    bool
@@ -132,9 +138,12 @@ func Run(g Group, o Options) ([]Result, []Verdict, error) {
 	verdicts := make([]Verdict, len(g.Goals))
 	for i, goal := range g.Goals {
 		c := index(g, goal.Case)
-		v := Verdict{Goal: goal, Allocs: results[c].Allocs}
-		v.Ratio, v.Median = compare(samples[c], samples[index(g, goal.Against)])
-		v.Met = v.Ratio <= goal.AtMost && (!goal.NoAllocs || v.Allocs < 0.01)
+		v := Verdict{Goal: goal, Ns: results[c].Ns, Allocs: results[c].Allocs}
+		if goal.Against != "" {
+			v.Ratio, v.Median = compare(samples[c], samples[index(g, goal.Against)])
+			v.Met = v.Ratio <= goal.AtMost
+		}
+		v.Met = (v.Met || v.Ns <= goal.AtMostNs) && (!goal.NoAllocs || v.Allocs < 0.01)
 		verdicts[i] = v
 	}
 	return results, verdicts, nil
@@ -153,6 +162,9 @@ func check(g Group) error {
 	}
 	names := []string{g.Base}
 	for _, goal := range g.Goals {
+		if goal.Case == "" || goal.Against == "" && !(goal.AtMostNs > 0) {
+			return fmt.Errorf("measure: %s: a goal promises nothing: %+v", g.Name, goal)
+		}
 		names = append(names, goal.Case, goal.Against)
 	}
 	for _, name := range names {

@@ -57,6 +57,37 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A time may be promised, alone or beside a ratio; then one of them is enough.
+func TestTimesArePromised(t *testing.T) {
+	g := group()
+	g.Goals = []measure.Goal{
+		{Case: "short", AtMostNs: 10e9},
+		{Case: "short", AtMostNs: 1},
+		{Case: "long", AtMostNs: 10e9, NoAllocs: true},
+		{Case: "long", Against: "short", AtMost: 1.5, AtMostNs: 10e9},
+		{Case: "short", Against: "long", AtMost: 0.9, AtMostNs: 1},
+		{Case: "long", Against: "short", AtMost: 1.5, AtMostNs: 1},
+	}
+	_, verdicts, err := measure.Run(g, measure.Options{Rounds: 1, Each: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false, false, true, true, false} {
+		if verdicts[i].Met != want || verdicts[i].Ns < 1e6 {
+			t.Errorf("%+v, want met: %v", verdicts[i], want)
+		}
+	}
+	var b strings.Builder
+	if unmet, err := measure.Report(&b, []measure.Group{g}, measure.Options{Rounds: 1, Each: time.Millisecond}); err != nil || unmet != 3 {
+		t.Fatal(unmet, err)
+	}
+	for _, want := range []string{"10000000000 ns  ", "1.50 or 10000000000 ns", "1.00 ns"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+}
+
 func TestUnits(t *testing.T) {
 	g := group()
 	g.Units = 10
@@ -96,6 +127,7 @@ func TestMistakesAreRefused(t *testing.T) {
 		"same name": func(g *measure.Group) { g.Cases[1].Name = "short" },
 		"nil":       func(g *measure.Group) { g.Cases[0].Run = nil },
 		"base":      func(g *measure.Group) { g.Base = "nobody" },
+		"no goal":   func(g *measure.Group) { g.Goals[0].Against = "" },
 		"goal":      func(g *measure.Group) { g.Goals[0].Against = "nobody" },
 	} {
 		g := group()

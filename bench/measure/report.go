@@ -52,8 +52,16 @@ func Report(w io.Writer, groups []Group, o Options) (unmet int, err error) {
 		if j.v.Goal.NoAllocs {
 			allocs += ", may be 0"
 		}
-		fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\n",
-			word, j.v.Ratio, j.v.Goal.AtMost, j.v.Median, allocs, j.v.Goal.Case, j.v.Goal.Against, j.group)
+		is, mayBe, median, against := short(j.v.Ns)+" ns", short(j.v.Goal.AtMostNs)+" ns", "-", "-"
+		if j.v.Goal.Against != "" {
+			ratio, most := fmt.Sprintf("%.2f", j.v.Ratio), fmt.Sprintf("%.2f", j.v.Goal.AtMost)
+			if j.v.Goal.AtMostNs > 0 {
+				ratio, most = ratio+" or "+is, most+" or "+mayBe
+			}
+			is, mayBe, median, against = ratio, most, fmt.Sprintf("%.2f", j.v.Median), j.v.Goal.Against
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			word, is, mayBe, median, allocs, j.v.Goal.Case, against, j.group)
 	}
 	return unmet, t.Flush()
 }
