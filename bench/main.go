@@ -43,7 +43,7 @@ func run(pattern string, o measure.Options) error {
 	defer cancel()
 	var groups []measure.Group
 	served, missing := messaging.Groups(os.Getenv)
-	drifts, without := drift.Groups("python3")
+	drifts, without := drift.Groups(ctx, "python3")
 	for _, g := range slices.Concat(concurrency.Groups(ctx), drifts, served) {
 		if match.MatchString(g.Name) {
 			groups = append(groups, g)

@@ -8,6 +8,7 @@
 package drift
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -24,10 +25,10 @@ import (
 const floor = "ideal: plain sum"
 
 // Groups returns all comparisons of the area. python is the interpreter that may have
-// SciPy; if it has not, missing says so, and SciPy is left out.
-func Groups(python string) (groups []measure.Group, missing string) {
-	groups = []measure.Group{ks(python, million), psi(million)}
-	if !hasScipy(python) {
+// SciPy; if it has not, missing says so, and SciPy is left out. What it runs ends with ctx.
+func Groups(ctx context.Context, python string) (groups []measure.Group, missing string) {
+	groups = []measure.Group{ks(ctx, python, million), psi(million)}
+	if !hasScipy(ctx, python) {
 		missing = python + " with scipy"
 	}
 	groups = append(groups, detectors()...)
@@ -65,7 +66,7 @@ func must(ok bool, what ...any) {
 
 // ks compares size values, as they come, with as many that were sorted beforehand. All
 // contenders find the same distance; gonum has no p-value.
-func ks(python string, size int) measure.Group {
+func ks(ctx context.Context, python string, size int) measure.Group {
 	var ref, cur, spare []float64
 	var distance float64
 	var theirs *scipy
@@ -86,7 +87,7 @@ func ks(python string, size int) measure.Group {
 			slices.Sort(sorted)
 			distance = stat.KolmogorovSmirnov(ref, nil, sorted, nil)
 			var err error
-			if theirs, err = openScipy(python, ref, cur); err != nil {
+			if theirs, err = openScipy(ctx, python, ref, cur); err != nil {
 				return nil, err
 			}
 			return func() { theirs.close(); ref, cur, spare = nil, nil, nil }, nil
@@ -106,7 +107,7 @@ func ks(python string, size int) measure.Group {
 		},
 		Goals: []measure.Goal{{Case: "KS", AtMostNs: float64(30*time.Millisecond) * float64(size) / million}},
 	}
-	if hasScipy(python) {
+	if hasScipy(ctx, python) {
 		g.Cases = append(g.Cases, each("scipy ks_2samp", func() float64 { return theirs.ks() }))
 		g.Goals[0].Against, g.Goals[0].AtMost = "scipy ks_2samp", 1.0/8
 	}

@@ -20,23 +20,23 @@ func short(t *testing.T, g measure.Group) {
 // Every group runs, and its cases and goals fit together; the large ones with fewer values. Each
 // contender checks what it finds.
 func TestGroups(t *testing.T) {
-	groups, _ := Groups("no-python-here")
+	groups, _ := Groups(t.Context(), "no-python-here")
 	for i, g := range groups {
 		if i >= 2 {
 			short(t, g)
 		}
 	}
-	short(t, ks("no-python-here", 2000))
+	short(t, ks(t.Context(), "no-python-here", 2000))
 	short(t, psi(10_000))
 }
 
 // SciPy finds the same distance, where there is one.
 func TestScipy(t *testing.T) {
 	const python = "python3"
-	if !hasScipy(python) {
+	if !hasScipy(t.Context(), python) {
 		t.Skip(python, "has no scipy")
 	}
-	g := ks(python, 2000)
+	g := ks(t.Context(), python, 2000)
 	if len(g.Cases) != 4 || g.Goals[0].Against != "scipy ks_2samp" {
 		t.Fatalf("SciPy is not measured: %+v", g.Goals)
 	}
@@ -44,7 +44,7 @@ func TestScipy(t *testing.T) {
 }
 
 func TestNoScipy(t *testing.T) {
-	groups, missing := Groups("no-python-here")
+	groups, missing := Groups(t.Context(), "no-python-here")
 	if missing != "no-python-here with scipy" || len(groups[0].Cases) != 3 || groups[0].Goals[0].Against != "" {
 		t.Errorf("%q is missing, %+v", missing, groups[0])
 	}

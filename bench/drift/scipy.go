@@ -2,6 +2,7 @@ package drift
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -30,19 +31,19 @@ for line in sys.stdin:
 
 var found sync.Map // interpreter to whether it has SciPy
 
-func hasScipy(python string) bool {
+func hasScipy(ctx context.Context, python string) bool {
 	if has, ok := found.Load(python); ok {
 		return has.(bool)
 	}
 	const look = "import importlib.util as u, sys; sys.exit(not (u.find_spec('scipy') and u.find_spec('numpy')))"
-	has := exec.Command(python, "-c", look).Run() == nil
+	has := exec.CommandContext(ctx, python, "-c", look).Run() == nil
 	found.Store(python, has)
 	return has
 }
 
 // openScipy starts one. Without SciPy it returns nil, which can be closed.
-func openScipy(python string, ref, cur []float64) (*scipy, error) {
-	if !hasScipy(python) {
+func openScipy(ctx context.Context, python string, ref, cur []float64) (*scipy, error) {
+	if !hasScipy(ctx, python) {
 		return nil, nil //nolint:nilnil // nil is one that is not there
 	}
 	var names []string
@@ -62,7 +63,8 @@ func openScipy(python string, ref, cur []float64) (*scipy, error) {
 		}
 		names = append(names, name)
 	}
-	s := &scipy{cmd: exec.Command(python, append([]string{"-c", program}, names...)...)} //nolint:gosec // who runs the benchmark chooses
+	//nolint:gosec // who runs the benchmark chooses the interpreter
+	s := &scipy{cmd: exec.CommandContext(ctx, python, append([]string{"-c", program}, names...)...)}
 	s.cmd.Stderr = os.Stderr
 	in, err := s.cmd.StdinPipe()
 	if err != nil {
