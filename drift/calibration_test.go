@@ -190,34 +190,52 @@ func TestSparseBinsArePooled(t *testing.T) {
 	if racing {
 		reps = 1000
 	}
-	shares := []float64{0.9, 0.95, 0.97, 0.98, 0.988, 0.993, 0.996, 0.998, 0.999, 1}
-	w := newWorld(14)
-	draw := func(n int) []int {
-		c := make([]int, len(shares))
-		for range n {
-			u := w.Float64()
-			k := 0
-			for u >= shares[k] {
-				k++
+	even := make([]float64, 20)
+	for k := range even {
+		even[k] = float64(k+1) / 20
+	}
+	even[19] = 1
+	for name, shares := range map[string][]float64{
+		"a long tail":     {0.9, 0.95, 0.97, 0.98, 0.988, 0.993, 0.996, 0.998, 0.999, 1},
+		"all bins sparse": even,
+	} {
+		w := newWorld(14)
+		draw := func(n int, moved float64) []int {
+			c := make([]int, len(shares))
+			for range n {
+				u := w.Float64()
+				k := 0
+				for u >= shares[k] {
+					k++
+				}
+				if moved > 0 && w.Float64() < moved {
+					k = len(shares) - 1
+				}
+				c[k]++
 			}
-			c[k]++
+			return c
 		}
-		return c
-	}
-	pooled, plain := 0, 0
-	for range reps {
-		ref, cur := draw(2000), draw(200)
-		if pooledChiSquare(ref, cur).Drifted(0.001) {
-			pooled++
+		pooled, plain := 0, 0
+		for range reps {
+			ref, cur := draw(2000, 0), draw(200, 0)
+			if pooledChiSquare(ref, cur).Drifted(0.001) {
+				pooled++
+			}
+			if ChiSquare(ref, cur).Drifted(0.001) {
+				plain++
+			}
 		}
-		if ChiSquare(ref, cur).Drifted(0.001) {
-			plain++
+		expected := 0.001 * float64(reps)
+		t.Logf("%s: of %d: %d pooled, %d not, %.0f nominal", name, reps, pooled, plain, expected)
+		if most := atMost(1.5 * expected); pooled > most {
+			t.Errorf("%s: %d of %d windows without drift rejected at 0.001, at most %d expected", name, pooled, reps, most)
 		}
-	}
-	expected := 0.001 * float64(reps)
-	t.Logf("of %d: %d pooled, %d not, %.0f nominal", reps, pooled, plain, expected)
-	if most := atMost(1.5 * expected); pooled > most {
-		t.Errorf("%d of %d windows without drift rejected at 0.001, at most %d expected", pooled, reps, most)
+		// What is pooled is still seen: a third of the rows moves into the last bin.
+		for range 20 {
+			if s := pooledChiSquare(draw(2000, 0), draw(200, 1.0/3)); !s.Drifted(0.001) {
+				t.Errorf("%s: a third of the rows has moved: %+v", name, s)
+			}
+		}
 	}
 }
 

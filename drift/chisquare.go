@@ -1,6 +1,10 @@
 package drift
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // ChiSquare is Pearson's test of homogeneity on a 2 x k table of counts, the
 // k bins of a reference and of a current sample: no continuity correction, bins
@@ -59,39 +63,47 @@ func countTotals(caller string, ref, cur []int) (n, m int) {
 // times nominal there, for tables of 10 to 100 skewed categories.
 const sparse = 20
 
-// pooledChiSquare is ChiSquare after all sparse bins have become one, chosen by
-// the pooled counts, which say nothing of drift. If that one is still sparse it
-// joins the smallest other.
-func pooledChiSquare(ref, cur []int) Score {
-	n, m := countTotals("pooledChiSquare", ref, cur)
+// pooledChiSquare is ChiSquare after sparse bins have been joined.
+func pooledChiSquare(ref, cur []int) Score { return ChiSquare(poolSparse(ref, cur)) }
+
+// poolSparse joins bins that are sparse, the most frequent first, into groups that are not. What
+// is left over joins the smallest of all. Who joins whom is chosen by the
+// pooled counts, which say nothing of drift. Many groups, not one: if all bins were
+// sparse, one would leave nothing to compare.
+func poolSparse(ref, cur []int) (r, c []int) {
+	n, m := countTotals("poolSparse", ref, cur)
 	share := float64(min(n, m)) / (float64(n) + float64(m))
-	var r, c []int
-	restR, restC := 0, 0
+	var rest []int
 	for i := range ref {
 		if float64(ref[i]+cur[i])*share < sparse {
-			restR += ref[i]
-			restC += cur[i]
+			rest = append(rest, i)
 			continue
 		}
 		r, c = append(r, ref[i]), append(c, cur[i])
 	}
-	if rest := restR + restC; rest > 0 {
-		small := -1
-		if float64(rest)*share < sparse {
-			for i := range r {
-				if small < 0 || r[i]+c[i] < r[small]+c[small] {
-					small = i
-				}
-			}
-		}
-		if small < 0 {
-			r, c = append(r, restR), append(c, restC)
-		} else {
-			r[small] += restR
-			c[small] += restC
+	slices.SortStableFunc(rest, func(i, j int) int { return cmp.Compare(ref[j]+cur[j], ref[i]+cur[i]) })
+	groupR, groupC := 0, 0
+	for _, i := range rest {
+		groupR, groupC = groupR+ref[i], groupC+cur[i]
+		if float64(groupR+groupC)*share >= sparse {
+			r, c = append(r, groupR), append(c, groupC)
+			groupR, groupC = 0, 0
 		}
 	}
-	return ChiSquare(r, c)
+	switch {
+	case groupR+groupC == 0:
+	case len(r) == 0:
+		r, c = append(r, groupR), append(c, groupC)
+	default:
+		small := 0
+		for i := range r {
+			if r[i]+c[i] < r[small]+c[small] {
+				small = i
+			}
+		}
+		r[small], c[small] = r[small]+groupR, c[small]+groupC
+	}
+	return r, c
 }
 
 // chiSquareTail is Q(df/2, x/2), the regularised upper incomplete gamma

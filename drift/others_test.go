@@ -192,7 +192,7 @@ func check(t *testing.T, kind string, rows int, by float64, reps int, fired map[
 		}
 		return
 	}
-	if !racing && by == 0.6 && rows >= 500 && share("Mainstay") < 0.95 {
+	if !racing && by == 0.6 && rows >= 200 && share("Mainstay") < 0.95 {
 		t.Errorf("%s, %d rows: a large drift is found in %d of %d", kind, rows, fired["Mainstay"], reps)
 	}
 }
