@@ -177,6 +177,9 @@ func (c *Consumer) Guarantee() string {
 	if !can.Durable {
 		say[0] += " while this process lives"
 	}
+	if can.Held != "" {
+		say = append(say, can.Held)
+	}
 	if c.opts.Inbox != nil {
 		say = append(say, fmt.Sprintf("effects once for %s", short(c.opts.Inbox.Retention())))
 	}

@@ -63,6 +63,11 @@ type Capabilities struct {
 	Name string
 	// Durable: what is held survives the death of this process.
 	Durable bool
+	// Held says what this broker's settings make of "held", where they decide
+	// how much a crash of the server takes: "on disk within about a second
+	// (appendfsync everysec)". It becomes a part of Consumer.Guarantee. Empty:
+	// there is nothing to add.
+	Held string
 	// KeyOrder: see the package comment.
 	KeyOrder bool
 	// Delay: the Retry action waits at the broker, for any duration given in

@@ -24,6 +24,7 @@ type broker struct {
 	lease      time.Duration
 	partitions int
 	retain     time.Duration
+	held       string // see heldBy
 
 	wg sync.WaitGroup
 
@@ -36,7 +37,7 @@ type broker struct {
 
 // Capabilities implements driver.Broker.
 func (b *broker) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Name: "redis", Durable: true, KeyOrder: true, Delay: true, Replay: true, MaxBytes: maxBytes}
+	return driver.Capabilities{Name: "redis", Durable: true, KeyOrder: true, Delay: true, Replay: true, MaxBytes: maxBytes, Held: b.held}
 }
 
 // Health implements driver.Broker.

@@ -14,8 +14,9 @@
 // At least once. Publish returns nil when the server has answered for the
 // message. How much of that a crash of the server takes is the server's
 // setting, not ours: nothing with "appendonly yes" and "appendfsync always";
-// about the last second with "everysec"; everything without an append-only
-// file. A replica that is promoted may lack what its master confirmed last,
+// about the last second with "everysec"; everything since the last snapshot
+// without an append-only file. Consumer.Guarantee says which, if the server
+// tells (CONFIG GET). A replica that is promoted may lack what its master confirmed last,
 // since replication is asynchronous. A message whose answer was lost with the
 // connection is messaging.ErrUnknown: the client does not send it again by
 // itself. A server at its maxmemory refuses, with an error that says so, and

@@ -72,9 +72,16 @@ func Open(ctx context.Context, c redis.UniversalClient, o *Options) (*messaging.
 		client: c, names: names{opts.Prefix}, lease: opts.Lease, partitions: opts.Partitions, retain: opts.Retain,
 		known: make(map[string]int), receivers: make(map[*receiver]struct{}),
 	}
-	if _, err := await(ctx, b, func() (struct{}, error) { return struct{}{}, check(ctx, c) }); err != nil {
+	held, err := await(ctx, b, func() (string, error) {
+		if err := check(ctx, c); err != nil {
+			return "", err
+		}
+		return heldBy(ctx, c), nil
+	})
+	if err != nil {
 		return fail(err)
 	}
+	b.held = held
 	return messaging.NewBroker(b, &opts.Messaging), nil
 }
 
@@ -99,4 +106,35 @@ func check(ctx context.Context, c redis.UniversalClient) error {
 		return fmt.Errorf("%w: maxmemory-policy is %s, which would evict messages: set it to noeviction", messaging.ErrConfig, policy)
 	}
 	return nil
+}
+
+// heldBy asks how much of what the server has confirmed a crash of it takes,
+// for Guarantee. Managed servers often refuse to say. It is what was set when
+// the broker was opened: CONFIG SET can change it at any time.
+func heldBy(ctx context.Context, c redis.UniversalClient) string {
+	setting := func(name string) (string, bool) {
+		set, err := c.ConfigGet(ctx, name).Result()
+		value, ok := set[name]
+		return value, err == nil && ok
+	}
+	appendonly, ok := setting("appendonly")
+	appendfsync, known := setting("appendfsync")
+	if !ok || !known {
+		return persistence("", "")
+	}
+	return persistence(appendonly, appendfsync)
+}
+
+func persistence(appendonly, appendfsync string) string {
+	switch {
+	case appendonly == "no":
+		return "since the last snapshot gone with a crash of the server (appendonly no)"
+	case appendonly == "yes" && appendfsync == "always":
+		return "on disk when published (appendfsync always)"
+	case appendonly == "yes" && appendfsync == "everysec":
+		return "on disk within about a second (appendfsync everysec)"
+	case appendonly == "yes" && appendfsync == "no":
+		return "on disk when the operating system writes it (appendfsync no)"
+	}
+	return "on disk as the server is set, which it does not tell (appendfsync)"
 }
