@@ -294,3 +294,21 @@ func TestTextSaysWhatMoved(t *testing.T) {
 		t.Errorf("the unseen third and the missing fifth are not named:\n%s", b.String())
 	}
 }
+
+// The verdict decides before the effect does, and what is not known stands before what is fine.
+func TestWorstFirst(t *testing.T) {
+	rep := &Report{Features: []FeatureReport{
+		{Name: "fine", Verdict: Stable, Effect: 9}, {Name: "unknown", Verdict: Insufficient, Effect: 8}, {Name: "weak", Verdict: WeakReference, Effect: 7},
+		{Name: "small", Verdict: Warning, Effect: 6}, {Name: "b", Verdict: Drift, Effect: 1}, {Name: "large", Verdict: Drift, Effect: 5}, {Name: "a", Verdict: Drift, Effect: 1},
+	}}
+	var got []string
+	for _, f := range rep.ranked() {
+		got = append(got, f.Name)
+	}
+	if want := "[large a b small weak unknown fine]"; fmt.Sprint(got) != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+	if rep.Features[0].Name != "fine" {
+		t.Error("the report itself was sorted")
+	}
+}
