@@ -29,7 +29,7 @@ func (c *Consumer) configure(routes []Route) error {
 		return err
 	}
 	explicit := o.Retry.Delays != nil
-	setDefault(&o.Concurrency, 16)
+	setDefault(&o.Concurrency, max(16, largest(routes)))
 	setDefault(&o.Prefetch, 2*o.Concurrency)
 	setDefault(&o.Timeout, 30*time.Second)
 	setDefault(&o.Drain, 20*time.Second)
@@ -59,6 +59,9 @@ func (c *Consumer) configure(routes []Route) error {
 		return configf("Retry.Delays are set, and MaxAttempts 1 never waits: raise MaxAttempts or leave Delays out")
 	case slices.Min(o.Retry.Delays) < 0:
 		return configf("Retry.Delays has %v: a delay must not be negative", slices.Min(o.Retry.Delays))
+	}
+	if err := c.batches(routes); err != nil {
+		return err
 	}
 	if o.Inbox != nil {
 		if keep, need := o.Inbox.Retention(), c.longestRetry(); keep < need {
@@ -103,6 +106,38 @@ func (c *Consumer) route(routes []Route) error {
 		if dead := c.deadLetter(topic); c.routes[dead] != nil {
 			return configf("topic %q has its dead letters in %q, which this consumer handles too: what fails would go round; "+
 				"handle dead letters in a group of their own", topic, dead)
+		}
+	}
+	return nil
+}
+
+// largest returns the size of the largest batch.
+func largest(routes []Route) (n int) {
+	for _, r := range routes {
+		if r.batch != nil {
+			n = max(n, r.batch.most)
+		}
+	}
+	return n
+}
+
+func (c *Consumer) batches(routes []Route) error {
+	o := &c.opts
+	for _, r := range routes {
+		b := r.batch
+		switch {
+		case b == nil:
+		case b.most < 1:
+			return configf("the batches of %q have %d messages: at least 1", r.topic, b.most)
+		case b.most > o.Concurrency:
+			return configf("the batches of %q have %d messages, and Concurrency is %d: they would never be full; raise Concurrency, or leave it out",
+				r.topic, b.most, o.Concurrency)
+		case b.wait <= 0:
+			return configf("the batches of %q wait %v to be full: it must be positive", r.topic, b.wait)
+		case o.Timeout > 0 && b.wait >= o.Timeout:
+			return configf("the batches of %q wait %v to be full, and Timeout is %v: their first message would time out", r.topic, b.wait, o.Timeout)
+		case b.wait >= o.Drain:
+			return configf("the batches of %q wait %v to be full, and Drain is %v: the last one would be cut off", r.topic, b.wait, o.Drain)
 		}
 	}
 	return nil

@@ -14,7 +14,7 @@ type ConsumerOptions struct {
 	// Order is what is kept in order. Default: ByKey.
 	Order Order
 	// Concurrency is the number of handlers that run at the same time, each
-	// on another key. Default: 16.
+	// on another key. Default: 16, or the size of the largest batch.
 	Concurrency int
 	// Prefetch is the number of messages held at a time, those in handlers
 	// included; more makes a slow consumer hoard what another could do. At

@@ -106,3 +106,35 @@ func ExampleBroker_Consumer() {
 	// Output:
 	// messaging: consume "orders" group "billing": configuration: two routes of topic "orders": one would take the other's messages; join them in one handler, or give one of them a group of its own
 }
+
+// A batch is handled in one call; each message has its own outcome.
+func ExampleTopic_OnBatch() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	broker := memory.New(nil)
+	store := Orders.OnBatch(3, time.Second, func(_ context.Context, orders []Order, ds []*messaging.Delivery) []error {
+		defer stop()
+		fmt.Println("one INSERT of", len(orders))
+		errs := make([]error, len(orders))
+		for i, o := range orders {
+			if o.Pence < 0 {
+				errs[i] = messaging.Permanent(fmt.Errorf("order %s: negative", ds[i].ID))
+			}
+		}
+		return errs
+	})
+	for _, customer := range []string{"ada", "bo", "cy"} { // a batch has one message of a key
+		if err := Orders.Publish(ctx, broker.Publisher(), customer, Order{Customer: customer, Pence: 100}); err != nil {
+			fmt.Println(err)
+		}
+	}
+	warehouse, err := broker.Consumer("warehouse", nil, store)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(warehouse.Run(ctx))
+	// Output:
+	// one INSERT of 3
+	// <nil>
+}

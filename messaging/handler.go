@@ -41,15 +41,17 @@ func isDiscard(err error) bool {
 	return ok
 }
 
-// Route ties a topic to its handler. It is made by On or Topic.On, and is
+// Route ties a topic to its handler. It is made by On, Topic.On or
+// Topic.OnBatch, and is
 // a value: With returns another.
 type Route struct {
 	topic   string
 	handler Handler
+	batch   *batching // nil: one by one
 }
 
 // On routes the messages of topic to h as they are, undecoded.
-func On(topic string, h Handler) Route { return Route{topic, h} }
+func On(topic string, h Handler) Route { return Route{topic: topic, handler: h} }
 
 // With returns r with mw around its handler, the first outermost, outside of
 // what earlier calls of With put there.

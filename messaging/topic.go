@@ -101,7 +101,7 @@ func (t Topic[T]) On(f func(ctx context.Context, v T, d *Delivery) error) Route 
 	if f == nil {
 		return Route{topic: t.name}
 	}
-	return Route{t.name, func(ctx context.Context, d *Delivery) error {
+	return Route{topic: t.name, handler: func(ctx context.Context, d *Delivery) error {
 		v, err := t.codec.Decode(&d.Message)
 		if err != nil {
 			return Permanent(&undecodable{err})
