@@ -51,7 +51,7 @@
 //
 // # Brokers
 //
-// Adapters are subpackages: memory, kafka, redisstream. All pass the same conformance kit,
+// Adapters are subpackages: memory, kafka, rabbitmq, redisstream. All pass the same conformance kit,
 // messagingtest, which also checks drivers of one's own, and any broker client
 // by counting what was lost, doubled or reordered.
 package messaging

@@ -40,7 +40,7 @@
 // # Unsupported
 //
 // Transactions. Delays and attempt counts that outlive the process: the front
-// holds what is retried. Lag (driver.Lagger). Compacted deletes: an empty body
+// holds what is retried. Compacted deletes: an empty body
 // is an empty value, never a tombstone. Topics of one broker with different
 // numbers of partitions: declare those elsewhere.
 package kafka
