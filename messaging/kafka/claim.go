@@ -13,9 +13,15 @@ import (
 )
 
 const (
-	// maxQueue records of a partition wait here before its fetching pauses;
-	// what has been fetched by then still comes, one response at most.
-	maxQueue = 512
+	// From easy records on, the client is held up for linger before it may hand
+	// over another one: who handles thousands in a second never sees a pause of
+	// fetching, which the client ends a tenth of a second late. With most
+	// records or bytes, fetching pauses; what has been fetched by then still
+	// comes, one response at most.
+	easy      = 512
+	linger    = time.Millisecond
+	most      = 4096
+	mostBytes = 8 << 20
 	// maxGap bounds the records of a partition beyond the first that is not
 	// settled: what a restart delivers again.
 	maxGap = 16384
@@ -33,8 +39,10 @@ type claim struct {
 	done       *frontier.Tracker
 	next       int64 // offsets below have been queued
 	committed  int64
-	queue      []*ticket // by offset
-	out        int       // handed out and not settled
+	queue      []*ticket     // by offset
+	bytes      int           // of the keys and values in queue
+	room       chan struct{} // holds one: the queue has become short
+	out        int           // handed out and not settled
 	paused     bool
 	revoked    bool // nothing is handed out or settled any more
 	committing bool
@@ -67,20 +75,29 @@ func (handler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler. It never stops reading,
 // since the end of the channel is how the client tells of a revocation; it
-// pauses fetching instead. The client waits for its return before it lets the
+// waits a moment or pauses fetching instead. The client waits for its return before it lets the
 // partition go.
 func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.ConsumerGroupClaim) error {
 	r := h.r
 	c := &claim{
 		receiver: r, session: session, topic: pc.Topic(), partition: pc.Partition(),
 		lane: pc.Topic() + "/" + strconv.Itoa(int(pc.Partition())), lost: make(chan struct{}), idle: make(chan struct{}),
-		done: frontier.New(pc.InitialOffset(), 0), next: pc.InitialOffset(), committed: pc.InitialOffset(),
+		room: make(chan struct{}, 1), done: frontier.New(pc.InitialOffset(), 0), next: pc.InitialOffset(), committed: pc.InitialOffset(),
 	}
 	r.mu.Lock()
 	r.claims = append(r.claims, c)
 	r.mu.Unlock()
+	late := time.NewTimer(linger)
+	defer late.Stop()
 	for m := range pc.Messages() {
-		c.add(m)
+		if c.add(m) < easy {
+			continue
+		}
+		late.Reset(linger)
+		select {
+		case <-c.room:
+		case <-late.C:
+		}
 	}
 	c.revoke()
 	deadline := time.NewTimer(r.drain)
@@ -96,25 +113,40 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 	return nil
 }
 
-func (c *claim) add(m *sarama.ConsumerMessage) {
+// add returns how many are in the queue.
+func (c *claim) add(m *sarama.ConsumerMessage) int {
 	r := c.receiver
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m.Offset < c.next {
-		return
+		return len(c.queue)
 	}
 	c.next = m.Offset + 1
 	c.done.Begin(m.Offset, time.Now())
 	c.queue = append(c.queue, &ticket{claim: c, record: m})
+	c.bytes += size(m)
 	c.flow()
 	r.wake()
+	select {
+	case <-c.room: // of before
+	default:
+	}
+	return len(c.queue)
 }
+
+func size(m *sarama.ConsumerMessage) int { return len(m.Key) + len(m.Value) }
 
 // flow pauses and resumes fetching. It is called under the receiver's lock
 // whenever the queue or the gap has changed.
 func (c *claim) flow() {
-	full := len(c.queue) >= maxQueue || c.done.Gap() >= maxGap
-	room := len(c.queue) < maxQueue/2 && c.done.Gap() < maxGap*3/4
+	full := len(c.queue) >= most || c.bytes >= mostBytes || c.done.Gap() >= maxGap
+	room := len(c.queue) < most/2 && c.bytes < mostBytes/2 && c.done.Gap() < maxGap*3/4
+	if len(c.queue) < easy {
+		select {
+		case c.room <- struct{}{}:
+		default:
+		}
+	}
 	which := map[string][]int32{c.topic: {c.partition}}
 	switch {
 	case full && !c.paused:
@@ -130,6 +162,7 @@ func (c *claim) take(ds []driver.Delivery, limit int) []driver.Delivery {
 	n := min(limit-len(ds), len(c.queue))
 	for _, t := range c.queue[:n] {
 		t.out = true
+		c.bytes -= size(t.record)
 		ds = append(ds, driver.Delivery{
 			Message: decode(t.record), Position: position(t.record, '/'), Lane: c.lane, Lost: c.lost, Native: t.record, Handle: t,
 		})
@@ -162,6 +195,7 @@ func (c *claim) requeue(t *ticket) {
 	again := &ticket{claim: c, record: t.record}
 	i, _ := slices.BinarySearchFunc(c.queue, again, func(a, b *ticket) int { return cmp.Compare(a.record.Offset, b.record.Offset) })
 	c.queue = slices.Insert(c.queue, i, again)
+	c.bytes += size(t.record)
 	c.flow()
 	c.receiver.wake()
 }

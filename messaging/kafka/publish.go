@@ -16,6 +16,9 @@ import (
 // Publish implements driver.Publisher.
 func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
 	errs := b.publish(ctx, msgs)
+	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		return errs
+	}
 	// A topic may take less than the client does, and then its broker refuses
 	// a batch as a whole: alone, most of it is not too large. What would fall
 	// behind a later message of its key stays refused.
@@ -127,20 +130,18 @@ func (b *broker) route(ctx context.Context, msgs []driver.Message) (*producer, m
 // currentProducer returns the producer, a new one after one that has failed
 // for good.
 func (b *broker) currentProducer(ctx context.Context) (*producer, error) {
+	if p, err := b.madeProducer(); p != nil || err != nil { // callers must not queue up for what is there
+		return p, err
+	}
 	select {
 	case b.making <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 	defer func() { <-b.making }()
-	b.mu.Lock()
-	p, closed := b.producer, b.closed
-	b.mu.Unlock()
-	if closed {
-		return nil, driver.ErrClosed
-	}
-	if p != nil {
-		return p, nil
+	p, err := b.madeProducer()
+	if p != nil || err != nil {
+		return p, err
 	}
 	client, err := b.connect(ctx, producerConfig(b.base))
 	if err != nil {
@@ -154,7 +155,7 @@ func (b *broker) currentProducer(ctx context.Context) (*producer, error) {
 	}
 	p = &producer{broker: b, client: client, async: async, closing: make(chan struct{}), ended: make(chan struct{})}
 	b.mu.Lock()
-	closed = b.closed
+	closed := b.closed
 	if !closed {
 		b.producer = p
 		b.wg.Go(p.listen)
@@ -166,6 +167,16 @@ func (b *broker) currentProducer(ctx context.Context) (*producer, error) {
 		return nil, driver.ErrClosed
 	}
 	return p, nil
+}
+
+// madeProducer returns nil if there is none.
+func (b *broker) madeProducer() (*producer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, driver.ErrClosed
+	}
+	return b.producer, nil
 }
 
 // retire takes p out of use, once.

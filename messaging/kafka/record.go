@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 	"time"
@@ -17,11 +16,26 @@ import (
 // add up to 10 bytes each, which the client counts when it refuses.
 const overhead = 512
 
+// Names of our headers, which the client only reads.
+var (
+	nameID          = []byte(wire.ID)
+	nameContentType = []byte(wire.ContentType)
+	nameSchema      = []byte(wire.Schema)
+	nameTime        = []byte(wire.Time)
+)
+
 // encode makes a record of its own bytes: the client may hold it beyond the
-// call that published it.
+// call that published it. They are in one piece.
 func encode(m *driver.Message, now time.Time) *sarama.ProducerMessage {
+	n := len(m.Body) + len(m.ID) + len(m.ContentType) + len(m.Schema) + len(time.RFC3339Nano)
+	for i := range m.Headers {
+		n += len(m.Headers[i].Key) + len(m.Headers[i].Value)
+	}
+	own := make([]byte, 0, n)
+	piece := func(from int) []byte { return own[from:len(own):len(own)] }
+	own = append(own, m.Body...)
 	p := &sarama.ProducerMessage{
-		Topic: m.Topic, Value: sarama.ByteEncoder(append([]byte{}, m.Body...)), Timestamp: m.Time,
+		Topic: m.Topic, Value: sarama.ByteEncoder(piece(0)), Timestamp: m.Time,
 		Headers: make([]sarama.RecordHeader, 0, len(m.Headers)+4),
 	}
 	if m.Key != "" {
@@ -31,17 +45,30 @@ func encode(m *driver.Message, now time.Time) *sarama.ProducerMessage {
 	if m.Time.After(now) || m.Time.Before(time.UnixMilli(0)) {
 		p.Timestamp = now
 	}
-	add := func(key, value string) {
+	text := func(s string) []byte {
+		from := len(own)
+		own = append(own, s...)
+		return piece(from)
+	}
+	add := func(name []byte, value string) {
 		if value != "" {
-			p.Headers = append(p.Headers, sarama.RecordHeader{Key: []byte(key), Value: []byte(value)})
+			p.Headers = append(p.Headers, sarama.RecordHeader{Key: name, Value: text(value)})
 		}
 	}
-	add(wire.ID, m.ID)
-	add(wire.ContentType, m.ContentType)
-	add(wire.Schema, m.Schema)
-	add(wire.Time, m.Time.UTC().Format(time.RFC3339Nano))
+	add(nameID, m.ID)
+	add(nameContentType, m.ContentType)
+	add(nameSchema, m.Schema)
+	from := len(own)
+	own = m.Time.UTC().AppendFormat(own, time.RFC3339Nano)
+	p.Headers = append(p.Headers, sarama.RecordHeader{Key: nameTime, Value: piece(from)})
 	for i := range m.Headers {
-		p.Headers = append(p.Headers, sarama.RecordHeader{Key: []byte(m.Headers[i].Key), Value: bytes.Clone(m.Headers[i].Value)})
+		h := sarama.RecordHeader{Key: text(m.Headers[i].Key)}
+		if m.Headers[i].Value != nil {
+			from := len(own)
+			own = append(own, m.Headers[i].Value...)
+			h.Value = piece(from)
+		}
+		p.Headers = append(p.Headers, h)
 	}
 	return p
 }
@@ -49,25 +76,31 @@ func encode(m *driver.Message, now time.Time) *sarama.ProducerMessage {
 // decode maps a record back. What is missing or cannot be read is made of the
 // position and the record's own timestamp.
 func decode(r *sarama.ConsumerMessage) driver.Message {
-	m := driver.Message{
-		Topic: r.Topic, Key: string(r.Key), Body: slices.Clip(r.Value), Time: r.Timestamp,
-		Headers: make(driver.Headers, 0, len(r.Headers)),
-	}
-	text := map[string]*string{wire.ID: &m.ID, wire.ContentType: &m.ContentType, wire.Schema: &m.Schema}
+	m := driver.Message{Topic: r.Topic, Key: string(r.Key), Body: slices.Clip(r.Value), Time: r.Timestamp, Headers: driver.Headers{}}
 	timed := false
 	for _, h := range r.Headers {
 		if h == nil {
 			continue
 		}
-		if to := text[string(h.Key)]; to != nil && *to == "" {
-			*to = string(h.Value)
-			continue
-		}
-		if string(h.Key) == wire.Time && !timed {
-			if t, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
-				m.Time = t
+		var to *string
+		switch string(h.Key) {
+		case wire.ID:
+			to = &m.ID
+		case wire.ContentType:
+			to = &m.ContentType
+		case wire.Schema:
+			to = &m.Schema
+		case wire.Time:
+			if !timed {
+				if t, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
+					m.Time = t
+				}
+				timed = true
+				continue
 			}
-			timed = true
+		}
+		if to != nil && *to == "" {
+			*to = string(h.Value)
 			continue
 		}
 		m.Headers = append(m.Headers, driver.Header{Key: string(h.Key), Value: slices.Clip(h.Value)})
