@@ -17,7 +17,20 @@ const (
 	readLeast  = 32
 )
 
-// feed reads entries while somebody waits for them.
+// ahead is how many entries may lie here that nobody has asked for. A
+// partition belongs to one member, so they are kept from nobody.
+func (r *receiver) ahead() int { return min(max(r.sub.Prefetch, readLeast), 2*readMost) }
+
+// idle counts what lies here and is not handed out.
+func (r *receiver) idle() (n int) {
+	for _, p := range r.parts {
+		n += p.held - p.out
+	}
+	return n
+}
+
+// feed reads entries while somebody waits for them, and ahead, so that nobody
+// needs to: while some are handled the next are under way.
 func (r *receiver) feed(ctx context.Context) {
 	var failing time.Time
 	for {
@@ -66,12 +79,13 @@ func (r *receiver) sleep(d time.Duration) {
 	}
 }
 
-// plan says what to read. waits is false when nobody waits for it; without
-// calls, there is nothing to be had right now.
+// plan says what to read. waits is false when nobody waits for it and there is
+// enough; without calls, there is nothing to be had right now.
 func (r *receiver) plan() (calls []*call, parts []*partition, waits bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.waiting == 0 || r.closed || r.err != nil {
+	wanted := max(r.waiting, r.ahead()-r.idle())
+	if wanted <= 0 || r.closed || r.err != nil {
 		return nil, nil, false
 	}
 	now := time.Now()
@@ -87,10 +101,10 @@ func (r *receiver) plan() (calls []*call, parts []*partition, waits bool) {
 	}
 	r.turn++
 	if len(busy) == 0 {
-		return nil, nil, true
+		return nil, nil, r.waiting > 0
 	}
-	count := min(max(r.waiting, readLeast), readMost)
-	busy = busy[:min(len(busy), max(1, r.waiting/readLeast))]
+	count := min(max(wanted, readLeast), readMost)
+	busy = busy[:min(len(busy), max(1, wanted/readLeast))]
 	for _, p := range slices.Concat(busy, quiet) {
 		p.probed = now
 		parts = append(parts, p)

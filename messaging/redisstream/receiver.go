@@ -163,6 +163,8 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error
 	}
 	if len(ds) == 0 {
 		r.waiting = limit
+	}
+	if len(ds) == 0 || r.idle() < r.ahead()/2 {
 		ring(r.want)
 	}
 	return ds, due, nil
