@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -18,8 +19,8 @@ import (
 // publisher keeps a link to publish on, and makes a new one when it broke.
 type publisher struct {
 	broker     *broker
-	connecting chan struct{} // holds one: who makes a link; guards now
-	now        *link
+	connecting chan struct{} // holds one: who makes a link, or ends it
+	now        atomic.Pointer[link]
 }
 
 // Publish implements driver.Publisher. All messages are written before the
@@ -180,14 +181,17 @@ func (p *publisher) send(ctx context.Context, parcels []parcel) {
 
 // link returns the link, a new one after one that broke.
 func (p *publisher) link(ctx context.Context) (*link, error) {
+	if l := p.now.Load(); l != nil && !l.isDead() { // callers must not queue up for what is there
+		return l, nil
+	}
 	select {
 	case p.connecting <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 	defer func() { <-p.connecting }()
-	if p.now != nil && !p.now.isDead() {
-		return p.now, nil
+	if l := p.now.Load(); l != nil && !l.isDead() {
+		return l, nil
 	}
 	if p.broker.isClosed() {
 		return nil, driver.ErrClosed
@@ -205,7 +209,7 @@ func (p *publisher) link(ctx context.Context) (*link, error) {
 		c.kill()
 		return nil, driver.ErrClosed
 	}
-	p.now = l
+	p.now.Store(l)
 	return l, nil
 }
 
@@ -217,10 +221,11 @@ func (p *publisher) blockedBy() string {
 	default:
 		return "" // it is being connected: nothing is known
 	}
-	if p.now == nil || p.now.isDead() {
+	l := p.now.Load()
+	if l == nil || l.isDead() {
 		return ""
 	}
-	reason, _ := p.now.blocked()
+	reason, _ := l.blocked()
 	return reason
 }
 
@@ -232,10 +237,11 @@ func (p *publisher) close(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-p.connecting }()
-	if p.now == nil {
+	l := p.now.Load()
+	if l == nil {
 		return nil
 	}
-	return p.now.end(ctx)
+	return l.end(ctx)
 }
 
 // returned translates what the server says about a message it cannot route.
