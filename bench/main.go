@@ -13,6 +13,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -27,14 +28,26 @@ func main() {
 	pattern := flag.String("run", "", "measure the groups whose name matches this regular expression")
 	rounds := flag.Int("rounds", 15, "how often each contender is measured, in turn with the others")
 	each := flag.Duration("each", 20*time.Millisecond, "how long one measurement takes")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
-	if err := run(*pattern, measure.Options{Rounds: *rounds, Each: *each}); err != nil {
+	if err := run(*pattern, *profile, measure.Options{Rounds: *rounds, Each: *each}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(pattern string, o measure.Options) error {
+func run(pattern, profile string, o measure.Options) error {
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return fmt.Errorf("bench: -cpuprofile: %w", err)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("bench: -cpuprofile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	match, err := regexp.Compile(pattern)
 	if err != nil {
 		return fmt.Errorf("bench: -run: %w", err)

@@ -24,7 +24,7 @@ const rawKafka = "sarama"
 func kafkaGroups(addr string) []measure.Group {
 	addrs := list(addr)
 	publish := func(ctx context.Context, s *stage) ([]publisher, error) { return kafkaPublishers(ctx, s, addrs) }
-	names := []string{rawKafka, ours, theirs}
+	names := []string{rawKafka, rawKafka + unadorned, ours, theirs}
 	return []measure.Group{
 		publishing{
 			name: "messaging: Kafka publish, one call of 100 messages", names: names, at: batch, callers: 1, open: publish,
@@ -80,7 +80,7 @@ func kafkaBroker(ctx context.Context, s *stage, addrs []string) (*mainstay.Broke
 }
 
 func kafkaPublishers(ctx context.Context, s *stage, addrs []string) ([]publisher, error) {
-	var topics [3]string
+	var topics [4]string
 	for i := range topics {
 		topic, err := kafkaTopic(s, addrs)
 		if err != nil {
@@ -97,22 +97,30 @@ func kafkaPublishers(ctx context.Context, s *stage, addrs []string) ([]publisher
 	if err != nil {
 		return nil, err
 	}
-	w, err := watermillKafka(s, addrs, topics[2])
+	w, err := watermillKafka(s, addrs, topics[3])
 	if err != nil {
 		return nil, err
 	}
-	return []publisher{rawKafkaPublisher(p, topics[0]), mainstayPublisher(ctx, b, topics[1]), w}, nil
+	return []publisher{rawKafkaPublisher(p, topics[0], false), rawKafkaPublisher(p, topics[1], true), mainstayPublisher(ctx, b, topics[2]), w}, nil
 }
 
-func rawKafkaPublisher(p sarama.SyncProducer, topic string) publisher {
+func rawKafkaPublisher(p sarama.SyncProducer, topic string, bare bool) publisher {
 	var id atomic.Int64
 	return func(messages int) error {
 		msgs := make([]*sarama.ProducerMessage, messages)
 		for i := range msgs {
-			msgs[i] = &sarama.ProducerMessage{
-				Topic: topic, Value: sarama.ByteEncoder(body),
-				Headers: []sarama.RecordHeader{{Key: []byte("id"), Value: strconv.AppendInt(nil, id.Add(1), 10)}},
+			n := id.Add(1)
+			m := &sarama.ProducerMessage{Topic: topic, Value: sarama.ByteEncoder(body)}
+			if bare {
+				m.Headers = []sarama.RecordHeader{{Key: []byte("id"), Value: strconv.AppendInt(nil, n, 10)}}
+			} else {
+				m.Key, m.Timestamp = sarama.StringEncoder(keyNames[n%keys]), time.Now()
+				m.Headers = []sarama.RecordHeader{
+					{Key: []byte("mainstay-id"), Value: []byte(watermill.NewUUID())},
+					{Key: []byte("mainstay-time"), Value: m.Timestamp.UTC().AppendFormat(nil, time.RFC3339Nano)},
+				}
 			}
+			msgs[i] = m
 		}
 		if messages == 1 {
 			_, _, err := p.SendMessage(msgs[0])

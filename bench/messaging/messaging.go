@@ -8,9 +8,10 @@
 // messages, confirms and mandatory, Redis as the server is set
 // (appendfsync always under scripts/services). Bodies have 1 KiB.
 //
-// The raw clients send a body and an ID and nothing else; Mainstay sends its
-// whole message (ID, key, time). Where messages are consumed, raw client and
-// Mainstay read the very same ones.
+// The raw client sends and reads the very same messages as Mainstay: ID, key and
+// time beside the body; on RabbitMQ to the same kind of exchange, bound to a
+// queue. What is called bare sends a body and an ID and nothing else, on
+// RabbitMQ straight to a queue.
 package messaging
 
 import (
@@ -49,9 +50,10 @@ func Groups(getenv func(string) string) (groups []measure.Group, missing []strin
 
 // Names of contenders.
 const (
-	ours     = "Mainstay"
-	defaults = "Mainstay, default options"
-	theirs   = "Watermill"
+	ours      = "Mainstay"
+	unadorned = ", bare"
+	defaults  = "Mainstay, default options"
+	theirs    = "Watermill"
 )
 
 const (

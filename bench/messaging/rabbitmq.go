@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
 	wmamqp "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp"
@@ -22,7 +23,7 @@ const rawAMQP = "amqp091-go"
 
 func rabbitmqGroups(url string) []measure.Group {
 	publish := func(ctx context.Context, s *stage) ([]publisher, error) { return rabbitmqPublishers(ctx, s, url) }
-	names := []string{rawAMQP, ours, theirs}
+	names := []string{rawAMQP, rawAMQP + unadorned, ours, theirs}
 	return []measure.Group{
 		publishing{
 			name: "messaging: RabbitMQ publish, one call of 100 messages", names: names, at: batch, callers: 1, open: publish,
@@ -59,7 +60,11 @@ func rabbitmqPublishers(ctx context.Context, s *stage, url string) ([]publisher,
 	if err != nil {
 		return nil, err
 	}
-	raw, err := rawAMQPPublisher(ctx, s, url, admin)
+	raw, err := rawAMQPPublisher(ctx, s, url, admin, false)
+	if err != nil {
+		return nil, err
+	}
+	least, err := rawAMQPPublisher(ctx, s, url, admin, true)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +82,7 @@ func rabbitmqPublishers(ctx context.Context, s *stage, url string) ([]publisher,
 		return nil, err
 	}
 	removed(s, admin, queue)
-	return []publisher{raw, mainstayPublisher(ctx, b, topic), w}, nil
+	return []publisher{raw, least, mainstayPublisher(ctx, b, topic), w}, nil
 }
 
 // removed has the queue purged before each measurement and deleted at the end.
@@ -114,8 +119,8 @@ func forgetTopic(admin *amqp.Channel, topic string) {
 	}
 }
 
-func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Channel) (publisher, error) {
-	queue := unique("raw")
+func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Channel, bare bool) (publisher, error) {
+	queue, exchange := unique("raw"), ""
 	ch, err := rabbit(s, url)
 	if err != nil {
 		return nil, err
@@ -127,13 +132,31 @@ func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Cha
 		return nil, err
 	}
 	removed(s, admin, queue)
+	if !bare { // 64 routing keys, as Mainstay has for the order of keys
+		exchange = queue
+		s.atEnd(func() { _ = admin.ExchangeDelete(exchange, false, false) })
+		if err := ch.ExchangeDeclare(exchange, "direct", true, false, false, false, nil); err != nil {
+			return nil, err
+		}
+		for _, key := range keyNames {
+			if err := ch.QueueBind(queue, key, exchange, false, nil); err != nil {
+				return nil, err
+			}
+		}
+	}
 	var id atomic.Int64
 	return func(messages int) error {
 		confirms := make([]*amqp.DeferredConfirmation, messages)
 		for i := range confirms {
-			c, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
-				DeliveryMode: amqp.Persistent, MessageId: strconv.FormatInt(id.Add(1), 10), Body: body,
-			})
+			n := id.Add(1)
+			m := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: strconv.FormatInt(n, 10), Body: body}
+			to := queue
+			if !bare {
+				to = keyNames[n%keys]
+				m.MessageId, m.Timestamp = watermill.NewUUID(), time.Now()
+				m.Headers = amqp.Table{"mainstay-key": to, "mainstay-time": m.Timestamp.UTC().Format(time.RFC3339Nano)}
+			}
+			c, err := ch.PublishWithDeferredConfirm(exchange, to, true, false, m)
 			if err != nil {
 				return err
 			}

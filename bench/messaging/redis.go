@@ -21,7 +21,7 @@ const rawRedis = "go-redis"
 
 func redisGroups(addr string) []measure.Group {
 	publish := func(ctx context.Context, s *stage) ([]publisher, error) { return redisPublishers(ctx, s, addr) }
-	names := []string{rawRedis, ours, theirs}
+	names := []string{rawRedis, rawRedis + unadorned, ours, theirs}
 	return []measure.Group{
 		publishing{
 			name: "messaging: Redis publish, one call of 100 messages", names: names, at: batch, callers: 1, open: publish,
@@ -71,7 +71,7 @@ func redisBroker(ctx context.Context, s *stage, c *redis.Client, topic string) (
 
 func redisPublishers(ctx context.Context, s *stage, addr string) ([]publisher, error) {
 	c := redisClient(s, addr)
-	topic, raw, wm := unique("topic"), unique("raw"), unique("watermill")
+	topic, raw, least, wm := unique("topic"), unique("raw"), unique("bare"), unique("watermill")
 	b, err := redisBroker(ctx, s, c, topic)
 	if err != nil {
 		return nil, err
@@ -80,17 +80,22 @@ func redisPublishers(ctx context.Context, s *stage, addr string) ([]publisher, e
 	if err != nil {
 		return nil, err
 	}
-	for _, stream := range []string{streamOf(topic), raw, wm} {
+	for _, stream := range []string{streamOf(topic), raw, least, wm} {
 		emptied(ctx, s, c, stream)
 	}
-	return []publisher{rawRedisPublisher(ctx, c, raw), mainstayPublisher(ctx, b, topic), w}, nil
+	return []publisher{rawRedisPublisher(ctx, c, raw, false), rawRedisPublisher(ctx, c, least, true), mainstayPublisher(ctx, b, topic), w}, nil
 }
 
-func rawRedisPublisher(ctx context.Context, c *redis.Client, stream string) publisher {
+func rawRedisPublisher(ctx context.Context, c *redis.Client, stream string, bare bool) publisher {
 	var id atomic.Int64
 	return func(messages int) error {
 		add := func(c redis.Cmdable) error {
-			return c.XAdd(ctx, &redis.XAddArgs{Stream: stream, Values: []any{"id", strconv.FormatInt(id.Add(1), 10), "body", body}}).Err()
+			n := id.Add(1)
+			values := []any{"id", strconv.FormatInt(n, 10), "body", body}
+			if !bare {
+				values = []any{"id", watermill.NewUUID(), "key", keyNames[n%keys], "time", time.Now().UTC().Format(time.RFC3339Nano), "body", body}
+			}
+			return c.XAdd(ctx, &redis.XAddArgs{Stream: stream, Values: values}).Err()
 		}
 		if messages == 1 {
 			return add(c)
