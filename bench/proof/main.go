@@ -2,7 +2,7 @@
 // brokers and counts what became of their messages: raw sarama, raw
 // amqp091-go, Watermill and Mainstay.
 //
-//	go run ./proof                    Kafka (three nodes) and RabbitMQ, about 4 min
+//	go run ./proof                    Kafka (three nodes) and RabbitMQ, about 6 min
 //	go run ./proof -long              20 kills of brokers, 50 cuts, 20 kills of consumers, 20 rebalances: about 25 min
 //	go run ./proof -brokers rabbitmq  one broker
 //	go run ./proof -peers 'Mainstay|safe'
