@@ -168,7 +168,7 @@ func TestBreakerProbes(t *testing.T) {
 		var ok error
 		old.Done(&ok) // admitted before: no verdict on now
 		refused("after the success of an old call")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 
 		probe, err := b.Acquire(t.Context(), 1)
 		if err != nil {
@@ -189,7 +189,7 @@ func TestBreakerProbes(t *testing.T) {
 		}
 		time.Sleep(time.Second - 1)
 		refused("while the lost one may still come back")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		repeat(t, 1, b, nil) // the probe that closes
 		if b.Stats().Open {
 			t.Fatal("open after a good probe")

@@ -18,10 +18,11 @@ func TestRateAdmitsBurstThenRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := concurrency.NewRate(10, 3)
 		start := time.Now()
-		for i, want := range []time.Duration{0, 0, 0, 100, 200, 300} {
+		for i, millis := range []int{0, 0, 0, 100, 200, 300} {
+			want := time.Duration(millis) * time.Millisecond
 			p, err := r.Acquire(t.Context(), 1)
-			if got := time.Since(start); err != nil || got != want*time.Millisecond || p != (concurrency.Permit{}) {
-				t.Fatalf("unit %d: after %v, %v; want %v ms", i+1, got, err, want)
+			if got := time.Since(start); err != nil || got != want || p != (concurrency.Permit{}) {
+				t.Fatalf("unit %d: after %v, %v; want %v", i+1, got, err, want)
 			}
 		}
 		time.Sleep(150 * time.Millisecond) // 1.5 units
