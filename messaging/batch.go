@@ -72,15 +72,22 @@ type batch[T any] struct {
 	done    chan struct{} // closed when the members' errors are set
 }
 
+// member is a message with what the batch needs of its context.
 type member[T any] struct {
-	ctx context.Context
-	v   T
-	d   *Delivery
-	err error
+	v     T
+	d     *Delivery
+	over  func() error                    // why its time is over, nil while it is not
+	after func(func()) (stop func() bool) // calls when it is
+	span  trace.SpanContext
+	err   error
 }
 
 func (b *batcher[T]) join(ctx context.Context, v T, d *Delivery) error {
-	m := &member[T]{ctx: ctx, v: v, d: d}
+	m := &member[T]{
+		v: v, d: d, span: trace.SpanContextFromContext(ctx),
+		over:  func() error { return context.Cause(ctx) },
+		after: func(f func()) func() bool { return context.AfterFunc(ctx, f) },
+	}
 	x, first := b.enter(m)
 	if first {
 		t := time.NewTimer(b.wait)
@@ -90,7 +97,7 @@ func (b *batcher[T]) join(ctx context.Context, v T, d *Delivery) error {
 		case <-ctx.Done():
 		}
 		t.Stop()
-		b.run(x, d.Group)
+		b.run(ctx, x, d.Group)
 		return m.err
 	}
 	select {
@@ -138,8 +145,9 @@ func (b *batcher[T]) leave(x *batch[T], m *member[T]) bool {
 	return true
 }
 
-// run hands the batch to f, without those whose time is over.
-func (b *batcher[T]) run(x *batch[T], group string) {
+// run hands the batch to f, without those whose time is over. ctx is that of
+// the first message.
+func (b *batcher[T]) run(ctx context.Context, x *batch[T], group string) {
 	b.mu.Lock()
 	b.shut(x, group)
 	b.mu.Unlock()
@@ -150,8 +158,7 @@ func (b *batcher[T]) run(x *batch[T], group string) {
 		ds     []*Delivery
 	)
 	for _, m := range x.members {
-		if m.ctx.Err() != nil {
-			m.err = context.Cause(m.ctx)
+		if m.err = m.over(); m.err != nil {
 			continue
 		}
 		live, values, ds = append(live, m), append(values, m.v), append(ds, m.d)
@@ -162,9 +169,12 @@ func (b *batcher[T]) run(x *batch[T], group string) {
 	for _, m := range live {
 		m.err = errGone // unless something better is known
 	}
-	ctx, end := together(live)
+	together, end := whileAny(ctx, live)
 	defer end()
-	errs, err := b.call(ctx, values, ds)
+	together, span := trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(together, "process batch "+live[0].d.Topic,
+		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindInternal), trace.WithLinks(links(live)...))
+	defer span.End()
+	errs, err := b.call(together, values, ds)
 	for i, m := range live {
 		m.err = err
 		if err == nil && errs != nil {
@@ -190,39 +200,40 @@ func (b *batcher[T]) call(ctx context.Context, values []T, ds []*Delivery) (errs
 	return errs, nil
 }
 
-// together returns a context that ends when those of all members have, with
-// the values of the first and a span that is linked to all of theirs.
-func together[T any](members []*member[T]) (context.Context, func()) {
-	first := members[0]
-	parent := trace.SpanFromContext(first.ctx)
-	var links []trace.Link
+// links are to the spans of the members, which the span of the batch has
+// instead of a parent.
+func links[T any](members []*member[T]) []trace.Link {
+	var ls []trace.Link
 	for _, m := range members {
-		if c := trace.SpanContextFromContext(m.ctx); c.IsValid() {
-			links = append(links, trace.Link{SpanContext: c})
+		if m.span.IsValid() {
+			ls = append(ls, trace.Link{SpanContext: m.span})
 		}
 	}
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(first.ctx))
+	return ls
+}
+
+// whileAny returns a context with the values of ctx that ends when those of
+// all members have.
+func whileAny[T any](ctx context.Context, members []*member[T]) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	var (
 		mu   sync.Mutex
 		left = len(members)
 	)
 	stops := make([]func() bool, len(members))
 	for i, m := range members {
-		stops[i] = context.AfterFunc(m.ctx, func() {
+		stops[i] = m.after(func() {
 			mu.Lock()
 			defer mu.Unlock()
 			if left--; left == 0 {
-				cancel(context.Cause(m.ctx))
+				cancel(m.over())
 			}
 		})
 	}
-	ctx, span := parent.TracerProvider().Tracer(scope).Start(ctx, "process batch "+first.d.Topic,
-		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindInternal), trace.WithLinks(links...))
 	return ctx, func() {
 		for _, stop := range stops {
 			stop()
 		}
 		cancel(nil)
-		span.End()
 	}
 }

@@ -124,9 +124,12 @@ func TestBatchKeepsOrder(t *testing.T) {
 // What goes wrong with all of a batch is each one's failure.
 func TestBatchThatFailsAsAWhole(t *testing.T) {
 	for name, fail := range map[string]func(context.Context, []string) []error{
-		"panic":   func(context.Context, []string) []error { panic("oh") },
-		"length":  func(context.Context, []string) []error { return []error{nil} },
-		"timeout": func(ctx context.Context, vs []string) []error { <-ctx.Done(); return slices.Repeat([]error{ctx.Err()}, len(vs)) },
+		"panic":  func(context.Context, []string) []error { panic("oh") },
+		"length": func(context.Context, []string) []error { return []error{nil} },
+		"timeout": func(ctx context.Context, vs []string) []error {
+			<-ctx.Done()
+			return slices.Repeat([]error{ctx.Err()}, len(vs))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// ErrInvalid: an event that is not a CloudEvent of version 1. As a decoding
-// failure it makes the message a dead letter.
+// ErrInvalid is that of an event that is not a CloudEvent of version 1. As a
+// decoding failure it makes the message a dead letter.
 var ErrInvalid = errors.New("not a CloudEvent 1.0")
 
 // Event is one event with its data. Source and Type are required.
