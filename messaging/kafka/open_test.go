@@ -56,8 +56,8 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 }
 
 func TestALateConfirmationIsUnknown(t *testing.T) {
-	var wire scissors
-	b := open(t, servertest.Kafka(t), &wire, messaging.Declare)
+	wire := newWires(t)
+	b := open(t, servertest.Kafka(t), wire, messaging.Declare)
 	defer b.Close(context.Background())
 	topic := fmt.Sprintf("late-%d", time.Now().UnixNano())
 	require.NoError(t, b.Publisher().Publish(t.Context(), &messaging.Message{Topic: topic, Body: []byte("1")}))
@@ -79,7 +79,7 @@ func TestALateConfirmationIsUnknown(t *testing.T) {
 }
 
 func TestAMissingTopicIsRefusedByName(t *testing.T) {
-	b := open(t, servertest.Kafka(t), &scissors{}, messaging.Verify)
+	b := open(t, servertest.Kafka(t), nil, messaging.Verify)
 	defer b.Close(context.Background())
 	err := b.Publisher().Publish(t.Context(), &messaging.Message{Topic: "no-such-topic", Body: []byte("1")})
 	require.ErrorIs(t, err, messaging.ErrUnroutable)
@@ -97,7 +97,7 @@ func TestATopicWithALowerLimit(t *testing.T) {
 	require.NoError(t, admin.CreateTopic(topic, &sarama.TopicDetail{
 		NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{"max.message.bytes": &limit},
 	}, false))
-	b := open(t, addrs, &scissors{}, messaging.Verify)
+	b := open(t, addrs, nil, messaging.Verify)
 	defer b.Close(context.Background())
 	d, msgs := b.Driver(), make([]driver.Message, 20)
 	for i := range msgs {

@@ -11,7 +11,11 @@
 //		})
 //	}
 //
+// [TestFaults] is the long form: it kills the broker, cuts and stalls
+// connections and lets consumers die under load, and counts what became of
+// every message.
+//
 // A [Ledger] counts what any broker client, ours or another, did with a set of
 // messages: lost, duplicate, out of order per key, overlapping per key. It is
-// for tests that kill, pause and rebalance.
+// for tests that kill, pause and rebalance. A [Proxy] breaks the connections.
 package messagingtest

@@ -23,6 +23,9 @@ type Harness struct {
 	// Cut breaks the connection of Driver to the broker, and returns after
 	// the given time with the connection possible again. Nil: skipped, visibly.
 	Cut func(time.Duration)
+	// Stall lets nothing pass between Driver and the broker for the given time
+	// and returns then. Only TestFaults uses it.
+	Stall func(time.Duration)
 }
 
 // TestBroker runs every rule of the driver contract, each on a Harness of its

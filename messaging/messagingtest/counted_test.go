@@ -1,0 +1,61 @@
+package messagingtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/mainstay-go/mainstay/messaging/driver"
+)
+
+type stub struct {
+	driver.Broker
+	driver.Receiver
+	deliver []driver.Delivery
+	refuse  error
+}
+
+func (s *stub) Close(context.Context) error { return nil }
+
+func (s *stub) Subscribe(context.Context, driver.Subscription) (driver.Receiver, error) {
+	return s, nil
+}
+func (s *stub) Receive(context.Context, int) ([]driver.Delivery, error) { return s.deliver, nil }
+func (s *stub) Settle(context.Context, []driver.Settlement) error       { return s.refuse }
+
+func TestWhatMayComeAgainIsCounted(t *testing.T) {
+	ctx := t.Context()
+	s := &stub{}
+	lost := make(chan struct{})
+	for i := range 4 {
+		s.deliver = append(s.deliver, driver.Delivery{Position: fmt.Sprint("a/", i), Lane: "a", Lost: lost})
+	}
+	s.deliver = append(s.deliver, driver.Delivery{Position: "b/0", Lane: "b", Lost: lost})
+	c := count(s)
+	r, err := c.Subscribe(ctx, driver.Subscription{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds, _ := r.Receive(ctx, 5)
+	settle := func(want int, which ...int) {
+		t.Helper()
+		var batch []driver.Settlement
+		for _, i := range which {
+			batch = append(batch, driver.Settlement{Delivery: ds[i], Action: driver.Ack})
+		}
+		if err := r.Settle(ctx, batch); !errors.Is(err, s.refuse) {
+			t.Fatal(err)
+		}
+		if got := c.unsettled(); got != want {
+			t.Fatalf("%d may come again, want %d", got, want)
+		}
+	}
+	settle(5)
+	settle(5, 1, 2) // behind the first, which is open
+	settle(2, 0)
+	settle(2, 0) // again
+	settle(1, 4)
+	s.refuse = driver.ErrRevoked
+	settle(1, 3)
+}
