@@ -15,8 +15,8 @@ import (
 // is in, nor of what was settled.
 func TestLagOfAGroupThatHasReadSome(t *testing.T) {
 	addrs := servertest.Kafka(t)
-	var wire scissors
-	b := open(t, addrs, &wire, messaging.Declare)
+	wire := newWires(t)
+	b := open(t, addrs, wire, messaging.Declare)
 	d, ctx, topic := b.Driver(), t.Context(), "lag-"+time.Now().Format("150405.000000")
 	now := time.Now()
 	var msgs []*messaging.Message
