@@ -71,6 +71,7 @@ func (c *counted) settle(d *driver.Delivery) {
 	h.first, h.settled = h.first+n, h.settled[n:]
 }
 
+// Subscribe implements driver.Driver.
 func (c *counted) Subscribe(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
 	r, err := c.Broker.Subscribe(ctx, s)
 	if err != nil {
@@ -79,6 +80,7 @@ func (c *counted) Subscribe(ctx context.Context, s driver.Subscription) (driver.
 	return &countedReceiver{r, c}, nil
 }
 
+// Declare implements driver.Driver.
 func (c *counted) Declare(ctx context.Context, s driver.Subscription) error {
 	if d, ok := c.Broker.(driver.Declarer); ok {
 		return d.Declare(ctx, s)
@@ -86,6 +88,7 @@ func (c *counted) Declare(ctx context.Context, s driver.Subscription) error {
 	return nil
 }
 
+// Verify implements driver.Driver.
 func (c *counted) Verify(ctx context.Context, s driver.Subscription) error {
 	if d, ok := c.Broker.(driver.Declarer); ok {
 		return d.Verify(ctx, s)
@@ -98,6 +101,7 @@ type countedReceiver struct {
 	c *counted
 }
 
+// Receive implements driver.Receiver.
 func (r *countedReceiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
 	ds, err := r.Receiver.Receive(ctx, limit)
 	for i := range ds {
