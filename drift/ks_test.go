@@ -208,7 +208,7 @@ func TestFisher(t *testing.T) {
 func TestAdjustedPValues(t *testing.T) {
 	nan := math.NaN()
 	p := []float64{nan, 0.01, 2, -1}
-	for name, f := range map[string]func([]float64) []float64{"BenjaminiHochberg": BenjaminiHochberg, "Holm": Holm} {
+	for name, f := range map[string]func([]float64) []float64{"BenjaminiHochberg": BenjaminiHochberg, "BenjaminiYekutieli": BenjaminiYekutieli, "Holm": Holm} {
 		for i, q := range f(p) {
 			if !(q >= 0 && q <= 1) {
 				t.Errorf("%s gives %v for %v", name, q, p[i])

@@ -9,11 +9,24 @@ import (
 // mark those whose adjusted value is at most q is to expect a wrong share of at
 // most q among the marked, for independent or positively dependent tests. The
 // result is in the order of p, which is not modified. NaN counts as 1.
-func BenjaminiHochberg(p []float64) []float64 {
+func BenjaminiHochberg(p []float64) []float64 { return stepUp(p, 1) }
+
+// BenjaminiYekutieli is [BenjaminiHochberg] for tests that depend on each other
+// in any way (2001), at the price of a factor of 1 + 1/2 + ... + 1/len(p). The result is in the order of
+// p, which is not modified. NaN counts as 1.
+func BenjaminiYekutieli(p []float64) []float64 {
+	factor := 0.0
+	for i := len(p); i > 0; i-- {
+		factor += 1 / float64(i)
+	}
+	return stepUp(p, factor)
+}
+
+func stepUp(p []float64, factor float64) []float64 {
 	out, order := prepare(p)
 	least := 1.0
 	for i, k := range slices.Backward(order) {
-		least = min(least, out[k]*float64(len(p))/float64(i+1))
+		least = min(least, out[k]*factor*float64(len(p))/float64(i+1))
 		out[k] = least
 	}
 	return out

@@ -63,6 +63,65 @@ func bruteAD(pool []float64, first uint) float64 {
 	return (total - 1) / total * a2
 }
 
+// bruteCliff is |wins - losses| of the current values over all pairs.
+func bruteCliff(pool []float64, first uint) float64 {
+	sum := 0.0
+	for k, x := range pool {
+		for l, y := range pool {
+			if first>>k&1 == 1 && first>>l&1 == 0 {
+				switch {
+				case y > x:
+					sum++
+				case y < x:
+					sum--
+				}
+			}
+		}
+	}
+	n := bits.OnesCount(first)
+	return math.Abs(sum) / float64(n*(len(pool)-n))
+}
+
+func TestCliffDelta(t *testing.T) {
+	smallSamples(200, func(ref, cur []float64) {
+		s, back := CliffDelta(ref, cur), CliffDelta(cur, ref)
+		pool := slices.Concat(ref, cur)
+		if want := bruteCliff(pool, 1<<len(ref)-1); math.Abs(s.Effect-want) > 1e-14 || s.Stat != -back.Stat || math.Abs(s.P-back.P) > 1e-12 {
+			t.Errorf("CliffDelta(%v, %v) = %+v, want %v, swapped %+v", ref, cur, s, want, back)
+		}
+		if want := bruteP(ref, cur, bruteCliff); math.Abs(s.P-want) > 1e-12 {
+			t.Errorf("CliffDelta(%v, %v).P = %v by %q, counting gives %v", ref, cur, s.P, s.Method, want)
+		}
+		squares, all := 0.0, 0.0
+		deals(len(pool), len(ref), func(first uint) {
+			d := bruteCliff(pool, first)
+			squares += d * d
+			all++
+		})
+		if variance := s.Null * s.Null * math.Pi / 2; math.Abs(variance-squares/all) > 1e-12 {
+			t.Errorf("CliffDelta(%v, %v): variance %v, over all deals %v", ref, cur, variance, squares/all)
+		}
+		soundScore(t, s)
+	})
+	if s := CliffDelta([]float64{1, 2, 3}, []float64{4, 5}); s.Stat != 1 {
+		t.Errorf("all current values are above, and yet %+v", s)
+	}
+	// The normal law beside the exact one, at the last size that is counted.
+	ref, cur := normals(1, 50), normals(2, 50)
+	for i := range cur {
+		cur[i] = math.Round(2*cur[i] + 1)
+		ref[i] = math.Round(2 * ref[i])
+	}
+	s := CliffDelta(ref, cur)
+	normal := math.Erfc(s.Effect / (s.Null * math.Sqrt(math.Pi)))
+	if s.Method != "cliff-delta exact" || math.Abs(normal-s.P) > 0.15*s.P {
+		t.Errorf("%+v, the normal law says %v", s, normal)
+	}
+	if s := CliffDelta(append(ref, 0), cur); s.Method != "cliff-delta normal" || math.Abs(s.P-normal) > 0.3*normal {
+		t.Errorf("%+v after one value more", s)
+	}
+}
+
 func TestRankBruteForce(t *testing.T) {
 	for name, c := range map[string]struct {
 		test  func(ref, cur []float64) Score

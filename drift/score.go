@@ -11,7 +11,7 @@ type Score struct {
 	Method string  `json:"method"` // which statistic, its first word, and how P was found
 	Stat   float64 `json:"stat"`   // the statistic: D for KS, PSI in nats, chi-square
 	P      float64 `json:"p"`      // probability of a Stat at least this large without drift; 1 without HasP
-	Effect float64 `json:"effect"` // the difference free of sample size: D, debiased PSI, Cohen's w
+	Effect float64 `json:"effect"` // the difference free of sample size: D, debiased PSI, Cramer's V
 	Null   float64 `json:"null"`   // mean of Stat without drift, at these sample sizes
 	HasP   bool    `json:"has_p"`  // whether P is defined; with too few values it is not, and never made up
 	N      int     `json:"n"`      // values of the reference that took part
