@@ -122,10 +122,10 @@ func BenchmarkJudge(b *testing.B) {
 	}
 	w := m.live.Load()
 	for i := range 2000 {
-		w.columns[0].add(atCells + cellOf(w.columns[0].edges, count[i*7%len(count)]))
-		w.columns[1].add(atCells + cellOf(w.columns[1].edges, r.NormFloat64()+0.1))
+		w.columns[0].add(atCells+cellOf(w.columns[0].edges, count[i*7%len(count)]), 0, m.lanes)
+		w.columns[1].add(atCells+cellOf(w.columns[1].edges, r.NormFloat64()+0.1), 0, m.lanes)
 	}
 	for b.Loop() {
-		m.assess(w, m.opt.Now())
+		m.opt.assess(m.opt.Window.look(ref, []*pane{w.until(m.opt.Now())}))
 	}
 }

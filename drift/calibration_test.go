@@ -41,10 +41,8 @@ func TestFeaturePIsCalibrated(t *testing.T) {
 		w := newWorld(uint64(c.ref + c.rows))
 		for range reps {
 			ref := w.reference(t, c.ref, traits)
-			win := newWindow(ref)
-			m := &Monitor{}
-			m.live.Store(win)
-			win.rows = math.MaxUint64
+			m := monitor(t, ref, &MonitorOptions{Window: Tumbling(math.MaxInt), Now: newClock().Now})
+			win := m.live.Load()
 			w.feeder2(m, ref).rows(c.rows, func() {})
 			for i := range win.columns {
 				rep := win.columns[i].compare(win.columns[i].observed())
@@ -122,7 +120,7 @@ func TestFalseAlarmBudget(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if l := m.opt.level(open, len(traits), float64(c.ref), float64(c.rows)); l >= 0.9*maxLevel {
+				if l := m.opt.level(open, 1/float64(len(traits))); l >= 0.9*maxLevel {
 					t.Fatalf("the level is %v: the cap decides, and not the budget", l)
 				}
 				w.feeder(t, m, traits).rows(c.rows*c.each, clk.step(step))
@@ -218,7 +216,7 @@ func TestSparseBinsArePooled(t *testing.T) {
 		pooled, plain := 0, 0
 		for range reps {
 			ref, cur := draw(2000, 0), draw(200, 0)
-			if pooledChiSquare(ref, cur).Drifted(0.001) {
+			if pooledHomogeneity(ref, cur).Drifted(0.001) {
 				pooled++
 			}
 			if ChiSquare(ref, cur).Drifted(0.001) {
@@ -232,7 +230,7 @@ func TestSparseBinsArePooled(t *testing.T) {
 		}
 		// What is pooled is still seen: a third of the rows moves into the last bin.
 		for range 20 {
-			if s := pooledChiSquare(draw(2000, 0), draw(200, 1.0/3)); !s.Drifted(0.001) {
+			if s := pooledHomogeneity(draw(2000, 0), draw(200, 1.0/3)); !s.Drifted(0.001) {
 				t.Errorf("%s: a third of the rows has moved: %+v", name, s)
 			}
 		}
@@ -243,79 +241,46 @@ func TestSparseBinsArePooled(t *testing.T) {
 func TestLevel(t *testing.T) {
 	const month = 30 * 24 * time.Hour
 	for _, c := range []struct {
-		confirm  int
-		open     time.Duration
-		features int
-		n, m     float64
-		want     float64
+		open  time.Duration
+		share float64
+		want  float64
 	}{
-		{1, month / 1000, 1, 1e9, 1, 1e-3},               // one window: the budget itself
-		{1, month / 1000, 10, 1e9, 1, 1e-4},              // shared by ten features
-		{2, month / 10_000, 1, 9000, 1000, 0.0063095734}, // rho 0.1: 10^(-4*1.1/2) = 10^-2.2
-		{2, month / 10_000, 1, 1000, 1000, 1e-3},         // rho 0.5: 10^(-4*1.5/2)
-		{3, month / 1_000_000, 1, 3000, 1000, 1e-3},      // rho 0.25: 10^(-6*1.5/3)
-		{2, month, 1, 9000, 1000, maxLevel},              // no level above the cap
-		{1, 0, 1, 1e9, 1, 3.858024691e-10},               // a millisecond of 2,592,000,000
+		{month / 1000, 1, 1e-3},          // the budget itself
+		{month / 1000, 0.1, 1e-4},        // shared by ten features
+		{month, 1, maxLevel},             // no level above the cap
+		{month, 0, 0},                    // no weight, no alarm
+		{0, 1, 3.858024691e-10},          // a millisecond of 2,592,000,000
+		{-time.Hour, 1, 3.858024691e-10}, // a clock that went back
 	} {
-		o := MonitorOptions{FalseAlarm: month, Confirm: c.confirm}
-		if got := o.level(c.open, c.features, c.n, c.m); math.Abs(got-c.want) > 1e-8*c.want {
+		o := MonitorOptions{FalseAlarm: month}
+		if got := o.level(c.open, c.share); math.Abs(got-c.want) > 1e-8*c.want {
 			t.Errorf("%+v: level %v", c, got)
 		}
 	}
+	ref := fitted(t, Numbers("a", []float64{1}), Numbers("b", []float64{1}), Categories("c", []string{"x"}))
+	for want, w := range map[[3]float64]map[string]float64{
+		{1. / 3, 1. / 3, 1. / 3}: nil,
+		{0.6, 0.2, 0.2}:          {"a": 3},
+		{0.5, 0, 0.5}:            {"b": 0},
+		{0, 0, 0}:                {"a": 0, "b": 0, "c": 0},
+	} {
+		if got := (&MonitorOptions{Weights: w}).shares(ref); [3]float64(got) != want {
+			t.Errorf("weights %v: shares %v, want %v", w, got, want)
+		}
+	}
 	// A clock that was not set when the window opened grants a millisecond, not centuries.
-	ref := fitted(t, Numbers("x", normals(1, 5000)))
+	long := fitted(t, Numbers("x", normals(1, 5000)))
 	detectable := func(from, to time.Time) float64 {
-		m := monitor(t, ref, &MonitorOptions{Now: func() time.Time { return from }})
+		m := monitor(t, long, &MonitorOptions{Now: func() time.Time { return from }})
 		h := handle(t, m, "x")
 		for _, x := range normals(2, 500) {
 			h.Observe(x)
 		}
-		rep, _ := m.assess(m.live.Load(), to)
-		return rep.Features[0].MinDetectable
+		return m.opt.assess(m.opt.Window.look(long, []*pane{m.live.Load().until(to)})).Features[0].MinDetectable
 	}
 	now := newClock().now
 	if unset, brief := detectable(time.Time{}, now), detectable(now, now); unset != brief || unset <= detectable(now, now.Add(time.Hour)) {
 		t.Errorf("detectable with an unset clock %v, in no time %v", unset, brief)
-	}
-}
-
-// Windows that share a reference reject together more often than independent
-// ones would, and no more often than the bound the level is made from.
-func TestWindowsOfOneReference(t *testing.T) {
-	const a = 0.1
-	// As many references as it takes to tell the correlation from chance.
-	for _, c := range []struct{ n, m, refs int }{{600, 600, 6000}, {550, 2200, 1000}} {
-		refs := c.refs
-		if racing {
-			refs /= 20
-		}
-		rho := float64(c.m) / float64(c.n+c.m)
-		w := newWorld(uint64(c.n))
-		both := 0
-		for range refs {
-			f := fitted(t, Numbers("x", w.normals(c.n))).features[0]
-			hits := 0
-			for range 2 {
-				o := observed{rows: c.m, present: c.m, counts: make([]int, len(f.counts))}
-				for _, x := range w.normals(c.m) {
-					o.counts[cellOf(f.edges, x)]++
-				}
-				if f.ks(o).Drifted(a) {
-					hits++
-				}
-			}
-			if hits == 2 {
-				both++
-			}
-		}
-		independent, bound := a*a*float64(refs), math.Pow(a, 2/(1+rho))*float64(refs)
-		t.Logf("n=%d m=%d: both reject %d times of %d; independent would %.0f, at most %.0f", c.n, c.m, both, refs, independent, bound)
-		if both > atMost(bound) {
-			t.Errorf("n=%d m=%d: both windows reject %d times of %d, the bound is %.0f", c.n, c.m, both, refs, bound)
-		}
-		if !racing && both <= atMost(independent) {
-			t.Errorf("n=%d m=%d: %d is what independent windows would do: the test sees no shared reference", c.n, c.m, both)
-		}
 	}
 }
 

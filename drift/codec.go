@@ -11,12 +11,17 @@ import (
 	"math"
 )
 
-// The binary form: magic, version, content, SHA-256 of all before it. Integers
-// are unsigned varints, floats 8 bytes little endian, strings length and bytes.
+// The binary form: magic, version, schema hash of 16 bytes (not in version 1), content, SHA-256 of
+// all before it. Integers are unsigned varints, floats 8 bytes little endian,
+// strings length and bytes.
 const (
 	magic         = "DRFT"
-	formatVersion = 1
+	formatVersion = 2
+	schemaSize    = 16
 )
+
+// Kinds as they are written; 1 and 2 are those of kind.
+const kindPredictions = 3
 
 // AppendBinary appends the binary form to b. It fails only for a zero Reference.
 func (r *Reference) AppendBinary(b []byte) ([]byte, error) {
@@ -26,6 +31,11 @@ func (r *Reference) AppendBinary(b []byte) ([]byte, error) {
 	start := len(b)
 	b = append(b, magic...)
 	b = append(b, formatVersion)
+	schema, err := hex.DecodeString(r.schema)
+	if err != nil {
+		return b[:start], &Error{Row: -1, Err: err}
+	}
+	b = append(b, schema...)
 	b = appendContent(b, r.features)
 	sum := sha256.Sum256(b[start:])
 	return append(b, sum[:]...), nil
@@ -39,6 +49,14 @@ func contentID(features []*feature) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+func schemaID(features []*feature) string {
+	h := sha256.New()
+	for _, f := range features {
+		fmt.Fprintf(h, "%q %s\n", f.name, f.kindName())
+	}
+	return hex.EncodeToString(h.Sum(nil)[:schemaSize])
+}
+
 func appendContent(b []byte, features []*feature) []byte {
 	str := func(s string) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
@@ -47,7 +65,11 @@ func appendContent(b []byte, features []*feature) []byte {
 	b = binary.AppendUvarint(b, uint64(len(features)))
 	for _, f := range features {
 		str(f.name)
-		b = append(b, byte(f.kind))
+		if f.labels != nil {
+			b = append(b, kindPredictions)
+		} else {
+			b = append(b, byte(f.kind))
+		}
 		b = binary.AppendUvarint(b, uint64(f.missing))
 		b = binary.AppendUvarint(b, uint64(len(f.counts)))
 		for _, c := range f.counts {
@@ -60,6 +82,26 @@ func appendContent(b []byte, features []*feature) []byte {
 		for _, s := range f.categories {
 			str(s)
 		}
+		if f.labels != nil {
+			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(f.threshold))
+			b = f.labels.append(b)
+		}
+	}
+	return b
+}
+
+func (l *labelled) append(b []byte) []byte {
+	for _, counts := range [][]int64{l.negatives, l.positives} {
+		for _, c := range counts {
+			b = binary.AppendUvarint(b, uint64(c))
+		}
+	}
+	b = binary.AppendUvarint(b, l.brier)
+	b = binary.AppendUvarint(b, l.logLoss)
+	for _, x := range l.bins {
+		b = binary.AppendUvarint(b, uint64(x.n))
+		b = binary.AppendUvarint(b, uint64(x.positives))
+		b = binary.AppendUvarint(b, x.sum)
 	}
 	return b
 }
@@ -74,17 +116,22 @@ func (r *Reference) UnmarshalBinary(data []byte) error {
 	if len(data) < len(magic)+1 || string(data[:len(magic)]) != magic {
 		return bad("does not begin with %q", magic)
 	}
-	if v := data[len(magic)]; v != formatVersion {
-		return bad("format version %d, this program reads %d", v, formatVersion)
+	from := len(magic) + 1
+	switch v := data[len(magic)]; v {
+	case 1:
+	case formatVersion:
+		from += schemaSize
+	default:
+		return bad("format version %d, this program reads 1 and %d", v, formatVersion)
 	}
 	end := len(data) - sha256.Size
-	if end < len(magic)+1 {
+	if end < from {
 		return bad("cut short at %d bytes", len(data))
 	}
 	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
 		return bad("the checksum does not match: damaged or cut short")
 	}
-	d := &decoder{b: data[len(magic)+1 : end]}
+	d := &decoder{b: data[from:end]}
 	features := d.content()
 	if d.err != nil {
 		return bad("%v", d.err)
@@ -92,6 +139,9 @@ func (r *Reference) UnmarshalBinary(data []byte) error {
 	var n Reference
 	if err := n.set(features); err != nil {
 		return bad("%v", err)
+	}
+	if from > len(magic)+1 && n.schema != hex.EncodeToString(data[len(magic)+1:from]) {
+		return bad("the content does not match its schema hash")
 	}
 	*r = n
 	return nil
@@ -159,7 +209,11 @@ func (d *decoder) content() []*feature {
 
 func (d *decoder) feature() *feature {
 	f := &feature{name: string(d.bytes(d.length(maxName, 1, "a name"), "a name"))}
+	predictions := false
 	if k := d.bytes(1, "a kind"); len(k) == 1 {
+		if predictions = k[0] == kindPredictions; predictions {
+			k = []byte{byte(numeric)}
+		}
 		f.kind = kind(k[0])
 	}
 	f.missing = int64(d.uvarint(maxRows, "a count"))
@@ -183,6 +237,12 @@ func (d *decoder) feature() *feature {
 			}
 		}
 		f.bin = bytes.Clone(d.bytes(len(f.counts), "the bins"))
+		if predictions {
+			if b := d.bytes(8, "the threshold"); b != nil {
+				f.threshold = math.Float64frombits(binary.LittleEndian.Uint64(b))
+			}
+			f.labels = d.labels(len(f.counts))
+		}
 	case categorical:
 		for range f.counts {
 			f.categories = append(f.categories, string(d.bytes(d.length(maxCategory, 1, "a category"), "a category")))
@@ -193,10 +253,32 @@ func (d *decoder) feature() *feature {
 	return f
 }
 
+func (d *decoder) labels(cells int) *labelled {
+	if 2*cells > len(d.b) {
+		d.fail("the labels are cut short")
+		return nil
+	}
+	l := newLabelled(cells)
+	for _, counts := range [][]int64{l.negatives, l.positives} {
+		for k := range counts {
+			counts[k] = int64(d.uvarint(maxRows, "a count of labels"))
+		}
+	}
+	l.brier = d.uvarint(maxRows*brierUnit, "a sum")
+	l.logLoss = d.uvarint(maxRows*35*lossUnit, "a sum")
+	for b := range l.bins {
+		l.bins[b].n = int64(d.uvarint(maxRows, "a count of labels"))
+		l.bins[b].positives = int64(d.uvarint(maxRows, "a count of labels"))
+		l.bins[b].sum = d.uvarint(maxRows*brierUnit, "a sum")
+	}
+	return l
+}
+
 // The JSON form, for people and other languages.
 type referenceJSON struct {
 	Format   int           `json:"format"`
 	ID       string        `json:"id"`
+	Schema   string        `json:"schema,omitempty"`
 	Features []featureJSON `json:"features"`
 }
 
@@ -208,14 +290,27 @@ type featureJSON struct {
 	Bins       []int     `json:"bins,omitempty"`
 	Categories []string  `json:"categories,omitempty"`
 	Counts     []int64   `json:"counts"`
+
+	Labels *labelsJSON `json:"labels,omitempty"`
 }
 
-// MarshalJSON implements json.Marshaler: {"format":1,"id":…,"features":[…]}.
+type labelsJSON struct {
+	Threshold float64    `json:"threshold"`
+	Negatives []int64    `json:"negatives"`
+	Positives []int64    `json:"positives"`
+	Brier     uint64     `json:"brier"`
+	LogLoss   uint64     `json:"log_loss"`
+	Bins      [][3]int64 `json:"bins"`
+}
+
+// MarshalJSON implements json.Marshaler: {"format":2,"id":…,"schema":…,"features":[…]}.
 // A feature has name, kind, missing and counts; a numeric one edges (cell k of
 // counts is (edges[k-1], edges[k]]) and the PSI bin of each cell; a categorical
-// one its categories in the order of counts.
+// one its categories in the order of counts; predictions are numeric with labels per cell,
+// sums of losses in units of 2^-24 (Brier) and 2^-18 (log loss), and per tenth of the score the rows, the
+// positives and the sum of scores in units of 2^-24.
 func (r *Reference) MarshalJSON() ([]byte, error) {
-	out := referenceJSON{Format: formatVersion, ID: r.id, Features: make([]featureJSON, len(r.features))}
+	out := referenceJSON{Format: formatVersion, ID: r.id, Schema: r.schema, Features: make([]featureJSON, len(r.features))}
 	if len(r.features) == 0 {
 		return nil, &Error{Row: -1, Err: errors.New("an empty reference has no JSON form")}
 	}
@@ -223,6 +318,12 @@ func (r *Reference) MarshalJSON() ([]byte, error) {
 		j := featureJSON{Name: f.name, Kind: f.kind.String(), Missing: f.missing, Edges: f.edges, Categories: f.categories, Counts: f.counts}
 		for _, b := range f.bin {
 			j.Bins = append(j.Bins, int(b))
+		}
+		if l := f.labels; l != nil {
+			j.Labels = &labelsJSON{Threshold: f.threshold, Negatives: l.negatives, Positives: l.positives, Brier: l.brier, LogLoss: l.logLoss}
+			for _, b := range l.bins {
+				j.Labels.Bins = append(j.Labels.Bins, [3]int64{b.n, b.positives, int64(b.sum)})
+			}
 		}
 		out.Features[i] = j
 	}
@@ -240,8 +341,8 @@ func (r *Reference) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &in); err != nil {
 		return bad(err)
 	}
-	if in.Format != formatVersion {
-		return bad(fmt.Errorf("format %d, this program reads %d", in.Format, formatVersion))
+	if in.Format < 1 || in.Format > formatVersion {
+		return bad(fmt.Errorf("format %d, this program reads 1 and %d", in.Format, formatVersion))
 	}
 	features := make([]*feature, len(in.Features))
 	for i, j := range in.Features {
@@ -260,15 +361,39 @@ func (r *Reference) UnmarshalJSON(data []byte) error {
 			}
 			f.bin = append(f.bin, uint8(b))
 		}
+		if j.Labels != nil {
+			if f.labels = j.Labels.labelled(); f.labels == nil || f.kind != numeric {
+				return bad(featureError(j.Name, errors.New("labels that no scores have")))
+			}
+			f.threshold = j.Labels.Threshold
+		}
 		features[i] = f
 	}
 	var n Reference
 	if err := n.set(features); err != nil {
 		return bad(err)
 	}
+	if in.Format > 1 && n.schema != in.Schema {
+		return bad(errors.New("the content does not match its schema hash"))
+	}
 	if n.id != in.ID {
 		return bad(errors.New("the content does not match its id"))
 	}
 	*r = n
 	return nil
+}
+
+// labelled is nil if there are not as many bins as there have to be.
+func (j *labelsJSON) labelled() *labelled {
+	l := &labelled{negatives: j.Negatives, positives: j.Positives, brier: j.Brier, logLoss: j.LogLoss}
+	if len(j.Bins) != len(l.bins) {
+		return nil
+	}
+	for b, x := range j.Bins {
+		if x[2] < 0 {
+			return nil
+		}
+		l.bins[b] = scoreBin{n: x[0], positives: x[1], sum: uint64(x[2])}
+	}
+	return l
 }

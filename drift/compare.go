@@ -15,7 +15,7 @@ func (f *feature) compare(o observed) FeatureReport {
 	rep.Bars = f.bars(o)
 	n := int(f.present)
 	r, c := f.binned(o)
-	chi := pooledChiSquare(r, c)
+	chi := pooledHomogeneity(r, c)
 	psi := f.psi(r, c, o)
 	rep.Scores = []Score{psi}
 	rep.Effect = psi.Effect
@@ -186,9 +186,10 @@ func shareScore(method string, x, n, y, m int) Score {
 	return s.finite()
 }
 
-// minDetectable is the debiased PSI at which chi-square would be a hit.
-func (f *feature) minDetectable(level float64, tests int, o observed) float64 {
-	if f.present == 0 || o.present == 0 {
+// minDetectable is the debiased PSI at which chi-square would confirm a drift that
+// lasts for as many windows as are tested together.
+func (f *feature) minDetectable(level float64, tests int, o observed, together int) float64 {
+	if f.present == 0 || o.present == 0 || level <= 0 {
 		return 0
 	}
 	bins := len(f.counts)
@@ -197,5 +198,5 @@ func (f *feature) minDetectable(level float64, tests int, o observed) float64 {
 	}
 	df := float64(max(bins-1, 1))
 	q := chiSquareQuantile(level/float64(tests), df)
-	return (q - df) * (1/float64(f.present) + 1/float64(o.present))
+	return (q - df) * (1/float64(f.present) + 1/float64(o.present*together))
 }

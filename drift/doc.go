@@ -24,8 +24,16 @@
 // A [Monitor] counts live values into the reference's cells. Handles
 // ([Monitor.Numeric], [Monitor.Categorical]) are taken once, at start; Observe
 // on them takes no lock and allocates nothing. Rows are cut into windows
-// ([Tumbling] or [Every]); a closed window is judged off the request path, by
-// [Monitor.Watch] or [Monitor.Report].
+// ([Tumbling], [Sliding], [Every] or [Decaying]); a closed window is judged off the
+// request path, by [Monitor.Watch] or [Monitor.Report]. Replicas send a [Snapshot] of
+// each window to one monitor of all of them, by [Monitor.Judge].
+//
+// # Performance
+//
+// A reference with [Predictions] knows how good the model was. [Performance] joins
+// predictions with the labels that come later and tells, on the same budget, when
+// the model has become worse; before labels come, what to expect ([CBPE]).
+// [Measure] is the metrics alone.
 //
 // # Streams
 //
@@ -42,30 +50,26 @@
 // share and on the missing share. The feature's p is the smallest of those that
 // apply, times their number (Bonferroni). The effect is the larger of the
 // debiased PSI (its missing and unseen bins included) and the KS distance. A
-// window is a hit for a feature if p <= level and effect >= MinEffect. Confirm
-// hits in a row are a drift.
+// window is a hit for a feature if p <= 0.05 and effect >= MinEffect. Confirm hits
+// in a row are a drift if the rows of these windows, tested as one window, have
+// p <= level.
 //
 // The level comes from the budget, [MonitorOptions].FalseAlarm = T, which
-// allows one false alarm per T over all features. A window that was open for a
-// duration d may use up
+// allows one false alarm per T over all features. A look at a window that was open
+// for a duration d may use up
 //
-//	t = d / T / features
+//	level = d / T * (weight of the feature) / (sum of all weights)
 //
-// for each feature. With k = Confirm windows in a row, of m rows each, against
-// a reference of n rows, the level for one window is
+// for each feature, at most 0.01. Each look adds at most d/T to the expected number of
+// false alarms, so in any stretch of time L that is at most L/T, whatever the
+// traffic and however often one looks: looking spends nothing. The windows before the
+// last must agree, but have no part in the bound, so it does not matter that they
+// are all compared with the same reference, whose noise they share. Windows that overlap
+// ([Sliding], [Decaying]) pay at each look for what is new of them, and the last of
+// them, which holds the rows of those before, is tested alone.
 //
-//	level = t ^ ((1+(k-1)*rho)/k)      rho = m/(n+m)
-//
-// but at most 0.01. k independent windows would allow t^(1/k). They are not
-// independent, since all are compared with the same reference, whose own noise
-// correlates them by rho; for jointly Gaussian statistics the bound
-// P(all k reject) <= level^(k/(1+(k-1)*rho)) is the hypercontractive inequality
-// (Borell 1982; Chen, Dafnis and Paouris 2015), for any rejection regions, so it
-// covers KS and chi-square alike. The expected number of false alarms in any
-// stretch of time L is then at most L/T, as every window adds at most
-// d/T, whatever the traffic and however often one looks: looking spends nothing.
 // The expectation is over references too: one reference that is unlucky is
-// unlucky in each window. At n >= 10*m this hardly matters; at n < m it does,
+// unlucky in each window. At n >= 10*m rows this hardly matters; at n < m it does,
 // and the verdict is [WeakReference] unless there is drift beyond doubt.
 //
 // An alert then names all features that are wrong: those confirmed, and those

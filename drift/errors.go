@@ -9,9 +9,9 @@ import (
 // two references do not describe the same features. Find it with errors.Is.
 var ErrSchema = errors.New("schema mismatch")
 
-// ErrFormat is the cause when bytes or JSON are not a reference: damaged, cut
+// ErrFormat is the cause when bytes or JSON are not a reference, or bytes not a snapshot: damaged, cut
 // short, or written by an unknown version. Find it with errors.Is.
-var ErrFormat = errors.New("not a drift reference")
+var ErrFormat = errors.New("not a drift reference or snapshot")
 
 // Error says which feature, and where it is known which row of it, is wrong.
 type Error struct {

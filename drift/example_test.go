@@ -113,7 +113,7 @@ func ExampleReference() {
 	check(back.UnmarshalBinary(must(ref.MarshalBinary())))
 	fmt.Println(back.ID() == ref.ID())
 	// Output:
-	// {"format":1,"id":"5bc259c052c5ac3452e943736207bbf5","features":[{"name":"plan","kind":"categorical","missing":1,"categories":["free","pro"],"counts":[2,1]}]}
+	// {"format":2,"id":"5bc259c052c5ac3452e943736207bbf5","schema":"d5bcf5dcb6db4a428b98102545e92e29","features":[{"name":"plan","kind":"categorical","missing":1,"categories":["free","pro"],"counts":[2,1]}]}
 	// true
 }
 

@@ -70,7 +70,7 @@ var covered = map[string]map[string]string{
 	"multiple_testing":   {"bh": ours, "holm": ours, "reject_bh_0.05": ours, "bonferroni": "p times the number of tests", "reject_bonferroni_0.05": "p times the number of tests", "hochberg": "Holm is as easy and needs no independence", "by": ours},
 	"chi2_sf":            {"sf": ours, "scipy": "sf has more digits"},
 	"mmd_rbf":            {"mmd2_unbiased": ours, "mmd2_biased": "MMD takes the unbiased form"},
-	"performance_binary": {"*": "no performance metrics in this slice"},
+	"performance_binary": {"*": "compared by TestPerformanceGolden, field by field"},
 	"stream":             {"*": "compared by TestStreamGolden, which has a table of its own"},
 }
 

@@ -13,7 +13,8 @@ const drawnFeatures = 100
 
 // WriteHTML writes the report as one page that needs nothing else: a table of the features, the
 // worst first, and for each of the first 100 a picture of the reference beside the window, the
-// effect over the windows before it with the alerts, and the tests. There are
+// effect over the windows before it with the alerts, and the tests; with [Predictions] also a table of
+// the metrics. There are
 // no scripts; the page can be printed, and follows the reader's choice of light or dark.
 // Names and labels are escaped. The same report gives the same bytes.
 func (r *Report) WriteHTML(w io.Writer) error {
@@ -28,7 +29,8 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	}
 	p.f("<h1>Drift report</h1>\n<p class=\"lead\">%d of %d features drifted.</p>\n", drifted, len(ranked))
 	p.f("<p>%d rows%s, against reference <code>%s</code>.</p>\n", r.Rows, r.span(", %s to %s UTC"), esc(fmt.Sprintf("%.12s", r.Reference)))
-	p.table(ranked)
+	p.table(r, ranked)
+	p.performance(r.Performance)
 	if len(ranked) > drawnFeatures {
 		p.f("<p>Pictures follow for the first %d.</p>\n", drawnFeatures)
 		ranked = ranked[:drawnFeatures]
@@ -55,7 +57,7 @@ func badge(v Verdict) string {
 	return fmt.Sprintf("<span class=\"badge v%d\">%s</span>", int(v), esc(v.String()))
 }
 
-func (p *page) table(ranked []*FeatureReport) {
+func (p *page) table(r *Report, ranked []*FeatureReport) {
 	p.raw("<div class=\"wide\"><table>\n<thead><tr><th>Feature</th><th>Verdict</th><th>Effect</th><th>p</th><th>PSI</th><th>KS</th><th>Missing</th><th>Unseen</th><th>Out of range</th><th class=\"text\">Moved most</th></tr></thead>\n<tbody>\n")
 	for i, f := range ranked {
 		name := esc(short(f.Name, 60))
@@ -63,9 +65,29 @@ func (p *page) table(ranked []*FeatureReport) {
 			name = fmt.Sprintf("<a href=\"#f%d\">%s</a>", i, name)
 		}
 		p.f("<tr><th scope=\"row\">%s</th><td>%s</td><td>%.3f</td><td>%.2g</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td class=\"text\">%s</td></tr>\n", name, badge(f.Verdict),
-			f.Effect, f.P, f.stat("psi"), f.stat("ks"), percent(f.Missing), percent(f.Unseen), percent(f.OutOfRange), esc(f.moved()))
+			f.Effect, f.P, f.stat("psi"), f.stat("ks"), r.share(f, f.Missing), r.share(f, f.Unseen), r.share(f, f.OutOfRange), esc(f.moved()))
 	}
 	p.raw("</tbody></table></div>\n")
+}
+
+// performance is the table of the metrics, nothing without predictions.
+func (p *page) performance(r *PerformanceReport) {
+	if r == nil {
+		return
+	}
+	p.raw("<section id=\"performance\">\n<h2>Performance</h2>\n<div class=\"wide\"><table>\n<thead><tr><th>Metrics</th>")
+	for _, name := range metricNames {
+		p.f("<th>%s</th>", esc(name))
+	}
+	p.raw("</tr></thead>\n<tbody>\n")
+	for _, l := range r.lines() {
+		p.f("<tr><th scope=\"row\">%s, %s</th>", esc(l.name), esc(l.about))
+		for _, v := range l.values {
+			p.f("<td>%s</td>", esc(v))
+		}
+		p.raw("</tr>\n")
+	}
+	p.raw("</tbody></table></div>\n</section>\n")
 }
 
 func (p *page) feature(i int, f *FeatureReport) {
@@ -74,7 +96,11 @@ func (p *page) feature(i int, f *FeatureReport) {
 	if f.Alerted {
 		alerted = " An alert about it stands."
 	}
-	p.f("<p>Effect %.3f, p %.2g. The least PSI that this window could have shown to be significant is %.3f.%s</p>\n", f.Effect, f.P, f.MinDetectable, alerted)
+	least := ""
+	if f.MinDetectable > 0 {
+		least = fmt.Sprintf(" The least PSI that this window could have shown to be significant is %.3f.", f.MinDetectable)
+	}
+	p.f("<p>Effect %.3f, p %.2g.%s%s</p>\n", f.Effect, f.P, least, alerted)
 	if len(f.Bars) > 0 {
 		p.raw("<figure>\n")
 		p.bars(f)

@@ -10,73 +10,201 @@ import (
 	"time"
 )
 
-// state is what a monitor remembers of a feature between windows.
-type state struct {
-	hits     int  // windows with a hit in a row
-	calm     int  // windows without one in a row
-	drifting bool // confirmed, not recovered
-	told     bool // an alert has named it
-}
-
 // maxLevel caps the level of a window: with much budget left, a p-value above
 // it is still no evidence.
 const maxLevel = 0.01
 
-// level is the largest p that counts as a hit for one feature of a window; the
-// package comment has its derivation.
-func (o *MonitorOptions) level(open time.Duration, features int, n, m float64) float64 {
-	t := float64(max(open, time.Millisecond)) / float64(o.FalseAlarm) / float64(features)
-	k := float64(o.Confirm)
-	rho := m / (n + m)
-	return min(maxLevel, math.Pow(min(t, 1), (1+(k-1)*rho)/k))
+// agreeLevel is the largest p at which a window agrees that there is drift. It
+// has no part in the budget, which the windows together keep.
+const agreeLevel = 0.05
+
+// level is the largest p of the windows that are tested together at which one look may raise an
+// alert for a feature with this share of the budget.
+func (o *MonitorOptions) level(open time.Duration, share float64) float64 {
+	return min(maxLevel, float64(max(open, time.Millisecond))/float64(o.FalseAlarm)*share)
 }
 
-// assess reports on a window as it is, with from and to as they are to be
-// shown. hits are the features whose P and Effect count towards an alert.
-func (m *Monitor) assess(w *window, to time.Time) (rep *Report, hits []bool) {
-	rep = &Report{Reference: w.ref.id, From: w.from, To: to, Features: make([]FeatureReport, len(w.columns))}
-	open := to.Sub(w.from)
-	if w.from.IsZero() {
-		open = 0 // a clock that was not set yet grants no budget
+// together is how many windows are tested as one before an alert. Windows that
+// overlap are not: the last one holds most of the rows of those before. Those of
+// the performance never overlap.
+func (o *MonitorOptions) together(performance bool) int {
+	if o.Window.overlaps() && !performance {
+		return 1
 	}
-	hits = make([]bool, len(w.columns))
-	weak := make([]bool, len(w.columns))
+	return o.Confirm
+}
+
+// minLabels is how many labels are judged at once.
+const minLabels = 500
+
+// checkWeights refuses weights that make no shares.
+func (o *MonitorOptions) checkWeights(r *Reference) error {
+	for name, w := range o.Weights {
+		if math.IsNaN(w) || w < 0 || w > 1e9 {
+			return featureError(name, fmt.Errorf("a weight of %v: from 0 to 1e9", w))
+		}
+		if !slices.ContainsFunc(r.names(), func(s string) bool { return s == name }) {
+			return featureError(name, fmt.Errorf("a weight for what the reference does not have: %w", ErrSchema))
+		}
+	}
+	return nil
+}
+
+func (o *MonitorOptions) weight(name string) float64 {
+	if w, ok := o.Weights[name]; ok {
+		return w
+	}
+	return 1
+}
+
+// shares of the budget, in proportion to the weights; they add up to 1 unless
+// all weights are 0.
+func (o *MonitorOptions) shares(r *Reference) []float64 {
+	names := r.names()
+	out, sum := make([]float64, len(names)), 0.0
+	for i, name := range names {
+		out[i] = o.weight(name)
+		sum += out[i]
+	}
+	for i := range out {
+		if sum > 0 {
+			out[i] /= sum
+		}
+	}
+	return out
+}
+
+// assess reports on what one look sees.
+func (o *MonitorOptions) assess(v view) *Report {
+	rep := &Report{Reference: v.ref.id, From: v.from, To: v.to, Rows: v.held, Features: make([]FeatureReport, v.ref.judged())}
+	shares := o.shares(v.ref)
+	weak := make([]bool, len(shares))
 	var ps []float64
 	var of []int
-	for i := range w.columns {
-		c := &w.columns[i]
-		o := c.observed()
-		f := &rep.Features[i]
-		*f = c.compare(o)
-		rep.Rows = max(rep.Rows, o.rows)
-		n := float64(c.present + c.missing)
-		level := m.opt.level(open, len(w.columns), n, float64(o.rows))
-		f.MinDetectable = c.minDetectable(level, f.tests(), o)
-		if o.rows < minRows {
-			continue
+	for i, c := range v.columns {
+		f, feature := &rep.Features[i], v.ref.features[i]
+		*f = feature.compare(c)
+		rep.Rows = max(rep.Rows, c.rows)
+		n := feature.present + feature.missing
+		f.MinDetectable = feature.minDetectable(o.level(v.open, shares[i]), f.tests(), c, o.together(false))
+		if c.rows >= minRows {
+			weak[i] = n < int64(c.rows)
+			ps, of = append(ps, f.P), append(of, i)
 		}
-		weak[i] = n < float64(o.rows)
-		hits[i] = f.P <= level && f.Effect >= m.opt.MinEffect
-		ps, of = append(ps, f.P), append(of, i)
 	}
-	for j, p := range BenjaminiHochberg(ps) {
-		i := of[j]
-		f := &rep.Features[i]
-		switch {
-		case hits[i] || (p <= m.opt.FDR && f.Effect >= m.opt.MinEffect && !weak[i]):
+	if v.labels != nil {
+		i, feature := len(v.columns), v.ref.features[v.ref.predictions]
+		var perf PerformanceReport
+		rep.Features[i], perf = feature.performance(v.labels, v.columns[v.ref.predictions])
+		rep.Performance = &perf
+		if rows := v.labels.rows(); rows >= minRows {
+			weak[i] = feature.labels.rows() < rows
+			ps, of = append(ps, rep.Features[i].P), append(of, i)
+		}
+	}
+	adjusted := o.adjust(ps, of, shares)
+	for j, i := range of {
+		f, p := &rep.Features[i], adjusted[j]
+		beyondDoubt := f.P <= o.level(v.open, shares[i])
+		switch large := f.Effect >= o.least(v.ref, i); {
+		case large && (beyondDoubt || p <= o.FDR && !weak[i]):
 			f.Verdict = Drift
 		case weak[i]:
 			f.Verdict = WeakReference
-		case p <= m.opt.FDR:
+		case p <= o.FDR:
 			f.Verdict = Warning
 		default:
 			f.Verdict = Stable
 		}
 	}
-	return rep, hits
+	return rep
 }
 
-// judgeOldest takes the oldest closed window, if there is one, and moves the
+// least is the effect that is called drift.
+func (o *MonitorOptions) least(r *Reference, i int) float64 {
+	if i == len(r.features) {
+		return o.MinLoss
+	}
+	return o.MinEffect
+}
+
+// adjust is Benjamini and Hochberg's correction with weights (Genovese, Roeder
+// and Wasserman 2006): p/w, where the weights of those tested have the mean 1.
+func (o *MonitorOptions) adjust(ps []float64, of []int, shares []float64) []float64 {
+	if len(o.Weights) == 0 {
+		return BenjaminiHochberg(ps)
+	}
+	sum := 0.0
+	for _, i := range of {
+		sum += shares[i]
+	}
+	weighted := make([]float64, len(ps))
+	for j, i := range of {
+		weighted[j] = 1
+		if w := shares[i] * float64(len(of)); w > 0 {
+			weighted[j] = min(1, ps[j]*sum/w)
+		}
+	}
+	return BenjaminiHochberg(weighted)
+}
+
+// state is what a monitor remembers of a feature between windows.
+type state struct {
+	hits     int         // windows that agree, in a row
+	calm     int         // windows that do not, in a row
+	drifting bool        // confirmed, not recovered
+	told     bool        // an alert has named it
+	recent   []observed  // the last windows that were judged, to be tested together
+	labels   []*labelled // the same for the performance
+	p, level float64     // by which it was confirmed
+}
+
+// step moves the state on by a window that holds enough rows.
+func (s *state) step(o *MonitorOptions, v view, i int, f FeatureReport, share float64) {
+	k := o.together(i == len(v.columns))
+	joint := func() float64 { return f.P }
+	if k > 1 {
+		if i == len(v.columns) {
+			s.labels = append(s.labels[max(0, len(s.labels)-k+1):], v.labels)
+		} else {
+			s.recent = append(s.recent[max(0, len(s.recent)-k+1):], v.columns[i])
+		}
+		joint = func() float64 { return s.joint(v.ref, i) }
+	}
+	if share == 0 || f.P > agreeLevel || f.Effect < o.least(v.ref, i) {
+		s.hits = 0
+		if s.calm++; s.calm >= o.Recover {
+			s.drifting, s.told = false, false
+		}
+		return
+	}
+	s.calm = 0
+	if s.hits++; s.hits < o.Confirm || s.drifting {
+		return
+	}
+	if p, level := joint(), o.level(v.open, share); p <= level {
+		s.drifting, s.p, s.level = true, p, level
+	}
+}
+
+// joint is the p-value of the last windows as one.
+func (s *state) joint(r *Reference, i int) float64 {
+	if i == len(r.features) {
+		var sum *labelled
+		for _, l := range s.labels {
+			sum = sum.plus(l)
+		}
+		f, _ := r.features[r.predictions].performance(sum, observed{})
+		return f.P
+	}
+	var sum observed
+	for _, c := range s.recent {
+		sum.add(c)
+	}
+	return r.features[i].compare(sum).P
+}
+
+// judgeOldest takes the oldest closed pane, if there is one, and moves the
 // state on by it. The caller holds judge.
 func (m *Monitor) judgeOldest() bool {
 	m.turn.Lock()
@@ -87,50 +215,55 @@ func (m *Monitor) judgeOldest() bool {
 	w := m.pending[0]
 	m.pending = slices.Delete(m.pending, 0, 1)
 	m.turn.Unlock()
-
-	rep, hits := m.assess(w, w.to)
-	rep.follow(m.last)
-	m.last = rep
-	news := false
-	for i := range m.states {
-		if rep.Features[i].Verdict != Insufficient {
-			m.states[i].step(hits[i], &m.opt)
-		}
-		news = news || m.states[i].drifting && !m.states[i].told
-	}
-	if news && (m.alerted.IsZero() || w.to.Sub(m.alerted) >= m.opt.Cooldown) {
-		m.alerted = w.to
-		m.alerts = append(m.alerts, m.alert(rep))
-		m.poke()
-	}
-	rep.alerted(m.states)
+	m.judged(w.ref, w.pane())
 	return true
 }
 
-func (s *state) step(hit bool, o *MonitorOptions) {
-	if !hit {
-		s.hits = 0
-		if s.calm++; s.calm >= o.Recover {
-			s.drifting, s.told = false, false
+// judged moves the state on by a pane. The caller holds judge.
+func (m *Monitor) judged(ref *Reference, p *pane) {
+	cut := m.opt.Window
+	m.panes = append(m.panes[max(0, len(m.panes)-cut.panes()+1):], p)
+	v := cut.look(ref, m.panes)
+	enough := true
+	if v.labels != nil {
+		// Labels are few: they are gathered until they can tell something.
+		m.gathered = m.gathered.plus(v.labels)
+		v.labels = m.gathered
+		if enough = v.labels.rows() >= minLabels; enough {
+			m.gathered = nil
 		}
-		return
 	}
-	s.calm = 0
-	if s.hits++; s.hits >= o.Confirm {
-		s.drifting = true
+	rep := m.opt.assess(v)
+	rep.follow(m.last)
+	m.last = rep
+	news := false
+	shares := m.opt.shares(ref)
+	for i := range m.states {
+		s := &m.states[i]
+		if f := rep.Features[i]; f.Verdict != Insufficient && (i < len(v.columns) || enough) {
+			s.step(&m.opt, v, i, f, shares[i])
+		}
+		news = news || s.drifting && !s.told
 	}
+	if news && (m.alerted.IsZero() || p.to.Sub(m.alerted) >= m.opt.Cooldown) {
+		m.alerted = p.to
+		m.alerts = append(m.alerts, m.alert(rep, p.from))
+		m.poke()
+	}
+	rep.alerted(m.states)
 }
 
 // alert makes the alert that names all that drifts now, the largest of what
 // is new first, and remembers that it was told.
-func (m *Monitor) alert(rep *Report) Alert {
+func (m *Monitor) alert(rep *Report, from time.Time) Alert {
 	var named []int
 	for i, f := range rep.Features {
-		if m.states[i].drifting || f.Verdict == Drift {
+		if m.states[i].drifting || f.Verdict == Drift && m.opt.weight(f.Name) > 0 {
 			named = append(named, i)
 		}
 	}
 	isNew := func(i int) bool { return m.states[i].drifting && !m.states[i].told }
+	rank := func(i int) float64 { return rep.Features[i].Effect * m.opt.weight(rep.Features[i].Name) }
 	slices.SortStableFunc(named, func(i, j int) int {
 		if a, b := isNew(i), isNew(j); a != b {
 			if a {
@@ -138,9 +271,14 @@ func (m *Monitor) alert(rep *Report) Alert {
 			}
 			return 1
 		}
-		return cmp.Compare(rep.Features[j].Effect, rep.Features[i].Effect)
+		return cmp.Compare(rank(j), rank(i))
 	})
-	a := Alert{Reference: rep.Reference, Time: rep.To, Feature: rep.Features[named[0]].clone(), Others: []string{}}
+	first := m.states[named[0]]
+	a := Alert{Reference: rep.Reference, Time: rep.To, Feature: rep.Features[named[0]].clone(), Others: []string{}, P: first.p, Level: first.level}
+	if rep.Performance != nil {
+		perf := *rep.Performance
+		a.Performance = &perf
+	}
 	for _, i := range named[1:] {
 		a.Others = append(a.Others, rep.Features[i].Name)
 	}
@@ -149,7 +287,7 @@ func (m *Monitor) alert(rep *Report) Alert {
 		rep.Features[i].alarmed()
 	}
 	a.Feature.Verdict, a.Feature.Alerted = Drift, true
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n%d", a.Reference, a.Feature.Name, rep.From.UnixNano()))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n%d", a.Reference, a.Feature.Name, from.UnixNano()))
 	a.ID = hex.EncodeToString(sum[:16])
 	return a
 }

@@ -3,6 +3,7 @@ package drift
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -12,7 +13,7 @@ import (
 // MonitorOptions are the settings of a [Monitor]. Nil and zero values mean the
 // defaults.
 type MonitorOptions struct {
-	// Window cuts the rows into windows. Zero: Tumbling(5000).
+	// Window says over which rows to look. Zero: Tumbling(5000).
 	Window Window
 	// FalseAlarm is the budget: at most one false alert per this long on average, over
 	// all features, measured on Now. The package comment has the
@@ -24,7 +25,10 @@ type MonitorOptions struct {
 	// MinEffect is the least effect, debiased PSI or KS distance, that is called
 	// drift; what is significant and smaller is a Warning. Zero: 0.1. Negative: none.
 	MinEffect float64
-	// Confirm is how many windows in a row have to agree before an alert. Zero: 2.
+	// MinLoss is the least fall of accuracy, precision, recall or the area under the curve, or
+	// the least error of calibration, that is called drift of the performance. Zero: 0.05. Negative: none.
+	MinLoss float64
+	// Confirm is how many windows in a row have to agree before an alert; at most 100. Zero: 2.
 	// With 1 a window in the middle of which the drift began may alert, and
 	// not name yet what is still diluted in it.
 	Confirm int
@@ -34,6 +38,17 @@ type MonitorOptions struct {
 	// Cooldown is the least time between two alerts, on Now. What begins to drift meanwhile
 	// and still does afterwards is told then. Zero: 1 hour. Negative: none.
 	Cooldown time.Duration
+	// Weights tell how much features matter, by name: their part of the budget and
+	// their place in an alert are in proportion. A feature that is not named has
+	// weight 1; one of weight 0 is reported and never alerts. Names that the reference
+	// lacks are errors. Nil: all alike.
+	Weights map[string]float64
+	// Labels is how long a prediction waits for its label, and a label for its
+	// prediction, on Now: see [Performance]. Zero: 24 hours.
+	Labels time.Duration
+	// Waiting is how many predictions and labels are kept at most, about 100 bytes
+	// each; then the oldest are given up. Zero: 100,000.
+	Waiting int
 	// Now is the clock, which may be event time; it should not go back, and is
 	// called from several goroutines. Windows that take less than a millisecond of it
 	// count as one. Nil: time.Now.
@@ -42,6 +57,9 @@ type MonitorOptions struct {
 
 // minRows is the least window that is judged.
 const minRows = 100
+
+// maxConfirm bounds the windows that are kept to be tested together.
+const maxConfirm = 100
 
 // maxPending is how many closed windows may wait for Watch. The observation
 // that closes one more judges the oldest itself: nothing is dropped.
@@ -53,18 +71,23 @@ const maxPending = 16
 // another.
 type Monitor struct {
 	opt     MonitorOptions
+	real    bool // Now is time.Now
 	live    atomic.Pointer[window]
-	wake    chan struct{} // a window has closed, or an alert was added
+	lanes   *lanes
+	wake    chan struct{} // a pane has closed, or an alert was added
 	watched atomic.Bool
+	join    *join // predictions and labels that wait for each other
 
 	turn    sync.Mutex // swapping live; short
 	pending []*window  // closed, oldest first; under turn
 
-	judge   sync.Mutex // judging windows; taken before turn
-	states  []state    // per feature
-	last    *Report    // of the last closed window; nil if none
-	alerts  []Alert    // not yet told, oldest first
-	alerted time.Time  // when the last alert was raised; zero if none
+	judge    sync.Mutex // judging windows; taken before turn
+	panes    []*pane    // that the last window is made of, oldest first
+	gathered *labelled  // labels of earlier windows, too few to judge
+	states   []state    // per feature, and the performance after them if there are predictions
+	last     *Report    // of the last closed window; nil if none
+	alerts   []Alert    // not yet told, oldest first
+	alerted  time.Time  // when the last alert was raised; zero if none
 }
 
 // NewMonitor makes a monitor and begins its first window. It starts no
@@ -77,10 +100,14 @@ func NewMonitor(r *Reference, o *MonitorOptions) (*Monitor, error) {
 	if o != nil {
 		opt = *o
 	}
+	unset := opt.Now == nil
 	if err := opt.complete(); err != nil {
 		return nil, &Error{Row: -1, Err: err}
 	}
-	m := &Monitor{opt: opt, wake: make(chan struct{}, 1)}
+	if err := opt.checkWeights(r); err != nil {
+		return nil, err
+	}
+	m := &Monitor{opt: opt, real: unset, lanes: newLanes(), wake: make(chan struct{}, 1), join: newJoin(opt.Waiting, opt.Labels)}
 	m.begin(r)
 	return m, nil
 }
@@ -89,10 +116,8 @@ func (o *MonitorOptions) complete() error {
 	if o.Window == (Window{}) {
 		o.Window = Tumbling(5000)
 	}
-	if w := o.Window; w.every == 0 && w.rows < minRows {
-		return fmt.Errorf("a window of %d rows: %d are the least that is judged", w.rows, minRows)
-	} else if w.every != 0 && w.every < time.Second {
-		return fmt.Errorf("a window every %v: a second is the least", w.every)
+	if err := o.Window.check(); err != nil {
+		return err
 	}
 	switch {
 	case o.FalseAlarm < 0:
@@ -101,15 +126,23 @@ func (o *MonitorOptions) complete() error {
 		return fmt.Errorf("FDR is %v: a share below 1", o.FDR)
 	case math.IsNaN(o.MinEffect) || math.IsInf(o.MinEffect, 1):
 		return fmt.Errorf("MinEffect is %v", o.MinEffect)
-	case o.Confirm < 0 || o.Recover < 0:
-		return fmt.Errorf("the windows to Confirm (%d) and Recover (%d) cannot be negative", o.Confirm, o.Recover)
+	case math.IsNaN(o.MinLoss) || math.IsInf(o.MinLoss, 1):
+		return fmt.Errorf("MinLoss is %v", o.MinLoss)
+	case o.Confirm < 0 || o.Recover < 0 || o.Confirm > maxConfirm:
+		return fmt.Errorf("the windows to Confirm (%d) and Recover (%d) cannot be negative, nor the former above %d", o.Confirm, o.Recover, maxConfirm)
+	case o.Labels < 0 || o.Waiting < 0:
+		return fmt.Errorf("neither Labels (%v) nor Waiting (%d) can be negative", o.Labels, o.Waiting)
 	}
 	orDefault(&o.FalseAlarm, 30*24*time.Hour)
 	orDefault(&o.FDR, 0.05)
 	orDefault(&o.MinEffect, 0.1)
+	orDefault(&o.MinLoss, 0.05)
 	orDefault(&o.Confirm, 2)
 	orDefault(&o.Recover, 3)
 	orDefault(&o.Cooldown, time.Hour)
+	orDefault(&o.Labels, 24*time.Hour)
+	orDefault(&o.Waiting, 100_000)
+	o.Weights = maps.Clone(o.Weights)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -186,43 +219,48 @@ func (m *Monitor) begin(r *Reference) {
 	defer m.turn.Unlock()
 	m.pending = nil
 	m.live.Store(m.open(r, m.opt.Now()))
-	m.states = make([]state, len(r.features))
+	m.panes, m.gathered, m.states = nil, nil, make([]state, r.judged())
 	m.last, m.alerts = nil, nil
 }
 
 func (m *Monitor) open(r *Reference, now time.Time) *window {
 	w := newWindow(r)
 	w.from = now
-	if d := m.opt.Window.every; d > 0 {
+	w.rows = m.opt.Window.paneRows()
+	if d := m.opt.Window.paneSpan(); d > 0 {
 		w.from = aligned(now, d)
 		w.to = w.from.Add(d)
-	} else {
-		w.rows = uint64(m.opt.Window.rows)
+		if m.real {
+			w.started, w.left = m.opt.Now(), w.to.Sub(now.Round(0))
+		}
 	}
 	return w
 }
 
-// aligned returns the last multiple of d since the Unix epoch.
-func aligned(now time.Time, d time.Duration) time.Time {
-	if y := now.Year(); y < 1700 || y > 2200 {
-		return time.Unix(0, 0).UTC() // a clock not set yet; beyond what UnixNano holds
-	}
-	n := now.UnixNano()
-	r := n % int64(d)
-	if r < 0 {
-		r += int64(d)
-	}
-	return time.Unix(0, n-r).UTC()
-}
-
-// window returns the one to count in, after closing one whose time is over.
-func (m *Monitor) window() *window {
+// current returns the pane to count in, after closing one whose time is over.
+func (m *Monitor) current() *window {
 	w := m.live.Load()
-	if w.rows == 0 && !m.opt.Now().Before(w.to) {
+	if w.rows == 0 && m.over(w) {
 		m.rotate(w)
 		w = m.live.Load()
 	}
 	return w
+}
+
+// over reports whether the time of a pane is. The monotonic clock alone is read
+// faster than both; should the wall clock be set, closeDue finds out.
+func (m *Monitor) over(w *window) bool {
+	if m.real {
+		return time.Since(w.started) >= w.left
+	}
+	return !m.opt.Now().Before(w.to)
+}
+
+// closeDue closes a pane whose time is over on Now.
+func (m *Monitor) closeDue() {
+	if w := m.live.Load(); w.rows == 0 && !m.opt.Now().Before(w.to) {
+		m.rotate(w)
+	}
 }
 
 // rotate closes w, unless someone else has.
@@ -235,8 +273,16 @@ func (m *Monitor) rotate(w *window) {
 	now := m.opt.Now()
 	if w.rows > 0 {
 		w.to = now
+	} else if now.Before(w.to) {
+		now = w.to // the monotonic clock is ahead of the wall's: the next pane is the next one
 	}
-	m.live.Store(m.open(w.ref, now))
+	next := m.open(w.ref, now)
+	for i := range w.columns {
+		if w.columns[i].stripes.Load() != nil {
+			next.columns[i].split(stripeCount())
+		}
+	}
+	m.live.Store(next)
 	if w.rows > 0 || w.busiest() > 0 {
 		m.pending = append(m.pending, w)
 	}
@@ -248,14 +294,6 @@ func (m *Monitor) rotate(w *window) {
 		m.judgeOldest()
 		m.judge.Unlock()
 	}
-}
-
-func (w *window) busiest() uint64 {
-	var n uint64
-	for i := range w.columns {
-		n = max(n, w.columns[i].cells[atRows].Load())
-	}
-	return n
 }
 
 func (m *Monitor) poke() {

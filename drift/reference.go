@@ -3,6 +3,7 @@ package drift
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -16,7 +17,8 @@ const (
 	maxCategory   = 1 << 12
 	maxCells      = 4 * cellCount
 	maxBins       = 64
-	maxRows       = 1 << 40
+	maxRows       = 1 << 38
+	maxThreshold  = 1e300
 )
 
 type kind uint8
@@ -38,8 +40,10 @@ func (k kind) String() string {
 // UnmarshalBinary and UnmarshalJSON write into it, and they belong to a new one.
 // The zero value describes no feature and is refused by NewMonitor.
 type Reference struct {
-	features []*feature // by name
-	id       string
+	features    []*feature // by name
+	id          string
+	schema      string
+	predictions int // index of the feature with labels; -1 if there is none
 }
 
 // feature is one column of a Reference.
@@ -54,16 +58,24 @@ type feature struct {
 	bin   []uint8   // numeric: the PSI bin of each cell
 	bins  int       // numeric: how many PSI bins
 
+	labels    *labelled // predictions: the labels of the scores; nil for others
+	threshold float64   // predictions: the least score that predicts true
+	positive  int       // predictions: the cell of the threshold
+
 	categories []string       // categorical: ascending
 	index      map[string]int // categorical: place in categories
 }
 
-// Column is one feature's training values, made by [Numbers] or [Categories].
+// Column is one feature's training values, made by [Numbers], [Categories] or [Predictions].
 type Column struct {
 	name    string
 	kind    kind
 	numbers []float64
 	strings []string
+
+	predictions bool
+	labels      []bool
+	threshold   float64
 }
 
 // Numbers is a numeric column. NaN is a missing value; infinities count as
@@ -93,6 +105,11 @@ func Fit(columns ...Column) (*Reference, error) {
 	for _, c := range columns {
 		var f *feature
 		switch {
+		case c.predictions && len(c.numbers) > 0:
+			var err error
+			if f, err = fitPredictions(c); err != nil {
+				return nil, featureError(c.name, err)
+			}
 		case c.kind == numeric && len(c.numbers) > 0:
 			f = fitNumbers(c)
 		case c.kind == categorical && len(c.strings) > 0:
@@ -117,6 +134,7 @@ func (r *Reference) set(features []*feature) error {
 	if len(features) > maxFeatures {
 		return &Error{Row: -1, Err: fmt.Errorf("%d columns, more than the limit of %d", len(features), maxFeatures)}
 	}
+	predictions := -1
 	slices.SortStableFunc(features, func(a, b *feature) int { return strings.Compare(a.name, b.name) })
 	for i, f := range features {
 		if i > 0 && f.name == features[i-1].name {
@@ -125,9 +143,19 @@ func (r *Reference) set(features []*feature) error {
 		if err := f.check(); err != nil {
 			return featureError(f.name, err)
 		}
+		if f.labels == nil {
+			continue
+		}
+		if predictions >= 0 {
+			return featureError(f.name, fmt.Errorf("the second column of predictions, after %q: a reference has one", features[predictions].name))
+		}
+		predictions = i
 	}
-	r.features = features
-	r.id = contentID(features)
+	r.features, r.predictions = features, predictions
+	r.id, r.schema = contentID(features), schemaID(features)
+	if predictions >= 0 && r.find(features[predictions].performanceName()) != nil {
+		return featureError(features[predictions].performanceName(), errors.New("this is what the performance of the predictions is called"))
+	}
 	return nil
 }
 
@@ -136,10 +164,41 @@ func (r *Reference) set(features []*feature) error {
 // the zero Reference.
 func (r *Reference) ID() string { return r.id }
 
+// Schema returns the hash of the features' names and kinds: 32 hexadecimal
+// digits, equal if and only if one reference can take the place of the other in
+// [Monitor.Rebase]. It is empty for the zero Reference.
+func (r *Reference) Schema() string { return r.schema }
+
+// judged is how many things a monitor judges.
+func (r *Reference) judged() int {
+	if r.predictions >= 0 {
+		return len(r.features) + 1
+	}
+	return len(r.features)
+}
+
+// names are those of what is judged.
+func (r *Reference) names() []string {
+	out := make([]string, 0, r.judged())
+	for _, f := range r.features {
+		out = append(out, f.name)
+	}
+	if r.predictions >= 0 {
+		out = append(out, r.features[r.predictions].performanceName())
+	}
+	return out
+}
+
 func fitNumbers(c Column) *feature {
 	s := sortedFinite(c.numbers)
 	b := newBinner(s, defaultBins)
 	f := &feature{name: c.name, kind: numeric, edges: cellEdges(s, b)}
+	if c.predictions {
+		f.threshold = c.threshold
+		if at, ok := slices.BinarySearch(f.edges, below(c.threshold)); !ok {
+			f.edges = slices.Insert(f.edges, at, below(c.threshold))
+		}
+	}
 	f.counts = make([]int64, len(f.edges)+1)
 	for _, x := range c.numbers {
 		if x != x {
@@ -222,7 +281,29 @@ func (f *feature) checkNumeric() error {
 		}
 		f.bins = max(f.bins, int(b)+1)
 	}
+	if f.labels != nil {
+		return f.checkPredictions()
+	}
 	return nil
+}
+
+func (f *feature) checkPredictions() error {
+	if !(math.Abs(f.threshold) <= maxThreshold) {
+		return fmt.Errorf("a threshold of %v", f.threshold)
+	}
+	if _, ok := slices.BinarySearch(f.edges, below(f.threshold)); !ok {
+		return errors.New("no edge at the threshold")
+	}
+	f.positive = cellOf(f.edges, f.threshold)
+	return f.labels.check(f.counts)
+}
+
+// kindName tells predictions from other numbers.
+func (f *feature) kindName() string {
+	if f.labels != nil {
+		return "predictions"
+	}
+	return f.kind.String()
 }
 
 func (f *feature) checkCategorical() error {
@@ -252,8 +333,8 @@ func (r *Reference) sameSchema(o *Reference) error {
 		if g == nil {
 			return featureError(f.name, fmt.Errorf("the new reference lacks it: %w", ErrSchema))
 		}
-		if g.kind != f.kind {
-			return featureError(f.name, fmt.Errorf("%s in the new reference, %s before: %w", g.kind, f.kind, ErrSchema))
+		if g.kindName() != f.kindName() {
+			return featureError(f.name, fmt.Errorf("%s in the new reference, %s before: %w", g.kindName(), f.kindName(), ErrSchema))
 		}
 	}
 	for _, g := range o.features {

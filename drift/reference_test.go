@@ -2,11 +2,14 @@ package drift
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -99,7 +102,7 @@ func TestFitRefuses(t *testing.T) {
 func TestReferenceRefusesDamage(t *testing.T) {
 	good, _ := sampleReference(t).MarshalBinary()
 	other := slices.Clone(good)
-	other[4] = 2
+	other[4] = 3
 	for name, b := range map[string][]byte{
 		"nothing": nil, "magic": []byte("nope, not this"), "version": other, "cut": good[:len(good)-1], "longer": append(slices.Clone(good), 0),
 	} {
@@ -115,7 +118,7 @@ func TestReferenceRefusesDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string][2]string{
-		"format": {`"format":1`, `"format":2`}, "id": {`"id":"`, `"id":"0`}, "count": {`"missing":1`, `"missing":2`},
+		"format": {`"format":2`, `"format":3`}, "id": {`"id":"`, `"id":"0`}, "count": {`"missing":1`, `"missing":2`},
 		"kind": {`"kind":"numeric"`, `"kind":"fuzzy"`}, "negative": {`"missing":1`, `"missing":-1`}, "bin": {`"bins":[0`, `"bins":[-1`},
 	} {
 		var r Reference
@@ -132,6 +135,41 @@ func TestReferenceRefusesDamage(t *testing.T) {
 	}
 	if _, err := json.Marshal(&Reference{}); err == nil {
 		t.Error("an empty reference was written")
+	}
+}
+
+// What the first format has written is read: bytes of a file, and the JSON.
+func TestReferenceReadsFormatOne(t *testing.T) {
+	want := fitted(t, Categories("plan", []string{"free", "free", "pro", ""}))
+	b, err := hex.DecodeString("44524654010104706c616e020102020104667265650370726f6bcd7240fd8754efc22f9cbd714f32a63a615b688af342972fd096bbed2a7c19")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r, j Reference
+	if err := r.UnmarshalBinary(b); err != nil || r.ID() != want.ID() || r.Schema() != want.Schema() {
+		t.Errorf("binary: %v", err)
+	}
+	text := `{"format":1,"id":"5bc259c052c5ac3452e943736207bbf5","features":[{"name":"plan","kind":"categorical","missing":1,"categories":["free","pro"],"counts":[2,1]}]}`
+	if err := json.Unmarshal([]byte(text), &j); err != nil || j.ID() != want.ID() || j.Schema() != want.Schema() {
+		t.Errorf("JSON: %v", err)
+	}
+}
+
+// The schema says which references may replace each other.
+func TestSchema(t *testing.T) {
+	x, y := []float64{0.1, 0.9}, []bool{false, true}
+	of := func(columns ...Column) string { return fitted(t, columns...).Schema() }
+	ab := of(Numbers("a", x), Numbers("b", x))
+	if len(ab) != 32 || ab != of(Numbers("b", []float64{7}), Numbers("a", []float64{1, 2, 3})) {
+		t.Error("other values or another order are another schema")
+	}
+	for name, other := range map[string]string{
+		"fewer": of(Numbers("a", x)), "name": of(Numbers("a", x), Numbers("c", x)), "kind": of(Numbers("a", x), Categories("b", []string{"u"})),
+		"predictions": of(Numbers("a", x), Predictions("b", x, y, 0.5)), "none": (&Reference{}).Schema(),
+	} {
+		if other == ab {
+			t.Errorf("%s: the same schema", name)
+		}
 	}
 }
 
@@ -171,6 +209,13 @@ func usable(t *testing.T, r *Reference) {
 			break
 		}
 	}
+	if p, err := m.Performance(); err == nil {
+		for i := range 120 {
+			id := strconv.Itoa(i)
+			p.Predicted(id, []float64{0, 0.5, 1, math.Inf(1), -1e300}[i%5])
+			p.Actual(id, i%3 == 0)
+		}
+	}
 	soundReport(t, m.Report())
 }
 
@@ -189,6 +234,21 @@ func soundReport(t testing.TB, rep *Report) {
 			soundScore(t, s)
 		}
 	}
+	if p := rep.Performance; p != nil {
+		for _, m := range []Metrics{p.Actual, p.Expected, p.Reference} {
+			for name, x := range metricFields(m) {
+				if x-x != 0 || x < 0 {
+					t.Errorf("%s is %v", name, x)
+				}
+			}
+		}
+	}
+	for _, write := range []func(io.Writer) error{rep.WriteText, rep.WriteHTML} {
+		var b strings.Builder
+		if err := write(&b); err != nil || strings.Contains(b.String(), "NaN") || strings.Contains(b.String(), "Inf<") {
+			t.Errorf("%v: %s", err, b.String())
+		}
+	}
 }
 
 func FuzzUnmarshalBinary(f *testing.F) {
@@ -197,6 +257,8 @@ func FuzzUnmarshalBinary(f *testing.F) {
 	small, _ := fitted(f, Numbers("x", []float64{1, 2}), Categories("c", []string{"a", ""})).MarshalBinary()
 	f.Add(small)
 	f.Add(small[:20])
+	labels, _ := newWorld(26).predictions(f, 300).MarshalBinary()
+	f.Add(labels)
 	f.Add([]byte("DRFT\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r Reference
@@ -229,6 +291,11 @@ func FuzzUnmarshalJSON(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	labels, err := json.Marshal(fitted(f, Predictions("p", []float64{0.2, 0.9, 0.9}, []bool{false, true, false}, 0.5)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(labels)
 	f.Add([]byte(`{"format":1,"id":"","features":[{"name":"x","kind":"numeric","edges":[1],"bins":[0,1],"counts":[1,2]}]}`))
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

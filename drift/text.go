@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,7 +13,8 @@ import (
 )
 
 // WriteText writes the report as an aligned table, one line per feature, the worst first. The last
-// column says of features that moved where most did. Zero times are left out.
+// column says of features that moved where most did. Zero times are left out. With [Predictions] a second
+// table has the metrics; a dash stands for what is not known.
 func (r *Report) WriteText(w io.Writer) error {
 	if _, err := fmt.Fprintf(w, "%d rows%s, reference %.12s\n", r.Rows, r.span(", %s to %s"), plain(r.Reference)); err != nil {
 		return err
@@ -20,10 +22,64 @@ func (r *Report) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(t, "feature\tverdict\teffect\tp\tpsi\tks\tmissing\tunseen\tout of range\tmoved most\n")
 	for _, f := range r.ranked() {
+		share := func(x float64) string { return r.share(f, x) }
 		fmt.Fprintf(t, "%s\t%s\t%.3f\t%.2g\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(f.Name), f.Verdict, f.Effect, f.P,
-			f.stat("psi"), f.stat("ks"), percent(f.Missing), percent(f.Unseen), percent(f.OutOfRange), plain(f.moved()))
+			f.stat("psi"), f.stat("ks"), share(f.Missing), share(f.Unseen), share(f.OutOfRange), plain(f.moved()))
+	}
+	if err := t.Flush(); err != nil || r.Performance == nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	fmt.Fprintln(t, "performance\t"+strings.Join(metricNames, "\t"))
+	for _, l := range r.Performance.lines() {
+		fmt.Fprintln(t, l.name+"\t"+strings.Join(l.values, "\t"))
 	}
 	return t.Flush()
+}
+
+// share is one of a feature's shares; the performance has none.
+func (r *Report) share(f *FeatureReport, x float64) string {
+	if r.Performance != nil && f == &r.Features[len(r.Features)-1] {
+		return "-"
+	}
+	return percent(x)
+}
+
+var metricNames = []string{"rows", "accuracy", "precision", "recall", "f1", "auc", "log loss", "brier", "ece"}
+
+// metricLine is one line of the table of metrics, with as many values as there are metricNames.
+type metricLine struct {
+	name, about string
+	values      []string
+}
+
+func (p *PerformanceReport) lines() []metricLine {
+	line := func(name, about string, m Metrics, losses bool) metricLine {
+		l := metricLine{name, about, []string{strconv.Itoa(m.Rows)}}
+		value := func(x float64, known bool) {
+			if known {
+				l.values = append(l.values, fmt.Sprintf("%.3f", x))
+			} else {
+				l.values = append(l.values, "-")
+			}
+		}
+		value(m.Accuracy, m.Rows > 0)
+		value(m.Precision, m.TP+m.FP > 0)
+		value(m.Recall, m.TP+m.FN > 0)
+		value(m.F1, m.TP+m.FP+m.FN > 0)
+		value(m.AUC, m.TP+m.FN > 0 && m.FP+m.TN > 0)
+		for _, x := range []float64{m.LogLoss, m.Brier, m.ECE} {
+			value(x, losses && m.Rows > 0)
+		}
+		return l
+	}
+	return []metricLine{
+		line("actual", "by the labels that have come", p.Actual, true),
+		line("expected", "by all scores, before their labels", p.Expected, false),
+		line("reference", "by the labels of the reference", p.Reference, true),
+	}
 }
 
 // span says from when to when the window lasted; a report without times has none.

@@ -3,6 +3,7 @@ package drift
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,11 @@ type Alert struct {
 	Time      time.Time     `json:"time"`      // end of the window that confirmed it, on MonitorOptions.Now
 	Feature   FeatureReport `json:"feature"`   // the largest effect among what is new, in that window
 	Others    []string      `json:"others"`    // the other features that drift, largest effect first
+	P         float64       `json:"p"`         // of the windows that confirmed Feature, tested as one
+	Level     float64       `json:"level"`     // what P had to be at most, by the budget
+	// Performance tells whether it hurts: what the labels say, as far as they have come,
+	// and what is to be expected. Nil without [Predictions].
+	Performance *PerformanceReport `json:"performance,omitempty"`
 }
 
 // How often a failed delivery is tried again, and how often Watch looks at the
@@ -53,7 +59,7 @@ func (m *Monitor) Watch(onAlert func(ctx context.Context, a Alert) error) func(c
 
 func (m *Monitor) watch(ctx context.Context, onAlert func(context.Context, Alert) error) error {
 	var poll <-chan time.Time
-	if m.opt.Window.every > 0 {
+	if m.opt.Window.paneSpan() > 0 {
 		t := time.NewTicker(pollClock)
 		defer t.Stop()
 		poll = t.C
@@ -62,7 +68,7 @@ func (m *Monitor) watch(ctx context.Context, onAlert func(context.Context, Alert
 	defer retry.Stop()
 	wait, failed := retryFirst, ""
 	for ctx.Err() == nil {
-		m.window() // closes one whose time is over
+		m.closeDue()
 		m.settle()
 		if a, ok := m.oldestAlert(); ok && a.ID != failed {
 			if err := onAlert(ctx, a); err != nil {
@@ -101,7 +107,11 @@ func (m *Monitor) oldestAlert() (Alert, bool) {
 		return Alert{}, false
 	}
 	a := m.alerts[0]
-	a.Feature = a.Feature.clone()
+	a.Feature, a.Others = a.Feature.clone(), slices.Clone(a.Others)
+	if a.Performance != nil {
+		perf := *a.Performance
+		a.Performance = &perf
+	}
 	return a, true
 }
 

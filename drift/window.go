@@ -1,140 +1,237 @@
 package drift
 
 import (
-	"sync/atomic"
+	"fmt"
+	"math"
 	"time"
 )
 
-// Window says how rows are cut into the windows that are judged, made by
-// [Tumbling] or [Every]. The zero Window is Tumbling(5000).
+// Window says over which rows a monitor looks, made by [Tumbling], [Sliding],
+// [Every] or [Decaying]. The zero Window is Tumbling(5000).
 type Window struct {
-	rows  int
-	every time.Duration
+	kind windowKind
+	rows int
+	span time.Duration
 }
 
-// Tumbling closes a window when one of its features, the busiest, has been observed
-// rows times, and begins the next. rows is at least 100.
-func Tumbling(rows int) Window { return Window{rows: rows} }
-
-// Every closes a window when the clock passes a multiple of d since the Unix
-// epoch, so that replicas close the same windows. Each observation reads the
-// clock. A period without an observation is no window. d is at least a second.
-func Every(d time.Duration) Window { return Window{every: d} }
-
-// window holds the counts of one window. They are written by Observe without a
-// lock; who reads them does so when the window is closed, or takes what is there.
-type window struct {
-	ref     *Reference
-	columns []column // in the order of Monitor.features
-	rows    uint64   // Tumbling: close at this many; 0 for Every
-	from    time.Time
-	to      time.Time // Every: the planned end; set for all when closed
-}
-
-// column counts one feature. The row counter has a cache line to itself in
-// front of the cells, since each observation writes it.
-type column struct {
-	*feature
-	cells []atomic.Uint64 // [0] rows, [8] missing, [9:] cells or categories, then unseen
-}
+type windowKind uint8
 
 const (
-	atRows    = 0
-	atMissing = 8
-	atCells   = 9
+	byDefault windowKind = iota
+	tumbling
+	sliding
+	every
+	decaying
 )
 
-func newWindow(r *Reference) *window {
-	w := &window{ref: r, columns: make([]column, len(r.features))}
-	for i, f := range r.features {
-		w.columns[i] = column{feature: f, cells: make([]atomic.Uint64, atCells+len(f.counts)+1)}
+// A window that overlaps the one before is made of panes, which are counted
+// apart and forgotten one by one.
+const (
+	slidingPanes = 10 // a tenth of the window moves out as another moves in
+	halfLifePane = 4  // panes for each half-life
+	decayPanes   = 24 // six half-lives; what is older would weigh less than 1/64
+)
+
+// Tumbling closes a window when one of its features, the busiest, has been observed
+// rows times, and begins the next. rows is at least 100. With parallel
+// writers, who count apart, a window may be up to a sixteenth larger.
+func Tumbling(rows int) Window { return Window{kind: tumbling, rows: rows} }
+
+// Sliding looks at as many rows as it is told, the last, each time a tenth of them is new; rows is rounded
+// up to a multiple of 10 and at least 100. It sees a drift up to a window earlier than
+// Tumbling of the same size, for ten times the work of judging. What is said of Confirm
+// and Recover in [MonitorOptions] counts looks, of which ten make a window.
+func Sliding(rows int) Window { return Window{kind: sliding, rows: rows} }
+
+// Every closes a window when the clock passes a multiple of d since the Unix
+// epoch, so that replicas close the same windows and their [Snapshot]s can be merged. Each
+// observation reads the clock. A period without an observation is no window. d is at least a second.
+func Every(d time.Duration) Window { return Window{kind: every, span: d} }
+
+// Decaying weighs a row by its age: half after halfLife, a quarter after two, and nothing
+// after six. It looks each quarter of a halfLife, at multiples of that since the Unix
+// epoch; the rows of a quarter have one weight. Counts that enter the tests are
+// scaled to the number of equally weighted rows that say as much (Kish 1965), so the
+// p-values hold. halfLife is at least 4 seconds. Confirm and Recover count looks.
+func Decaying(halfLife time.Duration) Window { return Window{kind: decaying, span: halfLife} }
+
+func (w Window) check() error {
+	switch w.kind {
+	case tumbling, sliding:
+		if w.rows < minRows {
+			return fmt.Errorf("a window of %d rows: %d are the least that is judged", w.rows, minRows)
+		}
+	case every:
+		if w.span < time.Second {
+			return fmt.Errorf("a window every %v: a second is the least", w.span)
+		}
+	case decaying:
+		if w.span < halfLifePane*time.Second {
+			return fmt.Errorf("a half-life of %v: %d seconds are the least", w.span, halfLifePane)
+		}
+	default:
+		return fmt.Errorf("no such window: %d", w.kind)
 	}
-	return w
+	return nil
 }
 
-// add counts one value at the given place and returns the rows with it.
-func (c *column) add(place int) uint64 {
-	c.cells[place].Add(1)
-	return c.cells[atRows].Add(1)
+// paneRows is after how many rows a pane closes; 0 where the clock decides.
+func (w Window) paneRows() uint64 {
+	switch w.kind {
+	case tumbling:
+		return uint64(w.rows)
+	case sliding:
+		return uint64((w.rows-1)/slidingPanes + 1)
+	}
+	return 0
 }
 
-// observed are a column's counts at one moment.
+// paneSpan is after what time a pane closes; 0 where rows decide.
+func (w Window) paneSpan() time.Duration {
+	switch w.kind {
+	case every:
+		return w.span
+	case decaying:
+		return w.span / halfLifePane
+	}
+	return 0
+}
+
+// panes is how many panes make a window.
+func (w Window) panes() int {
+	switch w.kind {
+	case sliding:
+		return slidingPanes
+	case decaying:
+		return decayPanes
+	}
+	return 1
+}
+
+// overlaps reports whether a window shares rows with the one before.
+func (w Window) overlaps() bool { return w.panes() > 1 }
+
+// decay is the weight of rows that are so many panes old.
+func decay(age int) float64 {
+	if age >= decayPanes {
+		return 0
+	}
+	return math.Exp2(-float64(age) / halfLifePane)
+}
+
+// aligned returns the last multiple of d since the Unix epoch.
+func aligned(now time.Time, d time.Duration) time.Time {
+	if y := now.Year(); y < 1700 || y > 2200 {
+		return time.Unix(0, 0).UTC() // a clock not set yet; beyond what UnixNano holds
+	}
+	n := now.UnixNano()
+	r := n % int64(d)
+	if r < 0 {
+		r += int64(d)
+	}
+	return time.Unix(0, n-r).UTC()
+}
+
+// observed are a column's counts in one pane or window.
 type observed struct {
 	rows, missing, unseen int
 	present               int
 	counts                []int // per cell or category
 }
 
-func (c *column) observed() observed {
-	o := observed{
-		missing: int(c.cells[atMissing].Load()),
-		unseen:  int(c.cells[atCells+len(c.counts)].Load()),
-		counts:  make([]int, len(c.counts)),
+func (o *observed) add(p observed) {
+	o.rows += p.rows
+	o.missing += p.missing
+	o.unseen += p.unseen
+	o.present += p.present
+	if o.counts == nil {
+		o.counts = make([]int, len(p.counts))
 	}
-	for k := range o.counts {
-		o.counts[k] = int(c.cells[atCells+k].Load())
-		o.present += o.counts[k]
-	}
-	o.present += o.unseen
-	o.rows = o.present + o.missing // not the row counter: an observation may be under way
-	return o
-}
-
-// Numeric observes one numeric feature of a [Monitor]. It is safe for concurrent
-// use and outlives Rebase.
-type Numeric struct {
-	m *Monitor
-	i int
-}
-
-// Observe counts one value. NaN is missing. It takes no lock and allocates
-// nothing, but for the one observation that closes a window. A value that is
-// being counted at the moment its window closes may be left out.
-func (n *Numeric) Observe(x float64) {
-	w := n.m.window()
-	c := &w.columns[n.i]
-	place := atMissing
-	if x == x {
-		place = atCells + cellOf(c.edges, x)
-	}
-	if c.add(place) == w.rows {
-		n.m.rotate(w)
+	for k, c := range p.counts {
+		o.counts[k] += c
 	}
 }
 
-// Missing counts a row that has no value, as Observe(NaN) does.
-func (n *Numeric) Missing() {
-	w := n.m.window()
-	if w.columns[n.i].add(atMissing) == w.rows {
-		n.m.rotate(w)
+// pane holds what was counted between two moments; it does not change.
+type pane struct {
+	from, to time.Time
+	open     time.Duration // what it may use of the budget
+	columns  []observed    // in the order of Reference.features
+	labels   *labelled     // nil if the reference has no predictions
+}
+
+// view is what one look sees: a window, put together of its panes.
+type view struct {
+	pane
+	ref *Reference
+	// held is how many rows the window holds if that is not what its counts
+	// say, as they are scaled.
+	held int
+}
+
+// look puts the panes of a window together, oldest first. The time it may spend is that of the
+// last pane: each look at overlapping windows pays only for what is new. Labels are those of the last pane.
+func (w Window) look(ref *Reference, panes []*pane) view {
+	last := panes[len(panes)-1]
+	v := view{ref: ref}
+	v.to, v.open, v.labels = last.to, last.open, last.labels
+	panes = panes[max(0, len(panes)-w.panes()):]
+	if w.kind == decaying {
+		v.scaled(panes, w.paneSpan())
+		return v
 	}
-}
-
-// Categorical observes one categorical feature of a [Monitor]. It is safe for
-// concurrent use and outlives Rebase.
-type Categorical struct {
-	m *Monitor
-	i int
-}
-
-// Observe counts one value. The empty string is missing; a category that the
-// reference lacks is unseen, and is counted but not remembered. As for cost, see
-// [Numeric.Observe], with one look-up of the category.
-func (c *Categorical) Observe(category string) {
-	w := c.m.window()
-	col := &w.columns[c.i]
-	place := atMissing
-	if category != "" {
-		k, ok := col.index[category]
-		if !ok {
-			k = len(col.counts)
+	v.from = panes[0].from
+	if len(panes) == 1 {
+		v.columns = last.columns
+		return v
+	}
+	v.columns = make([]observed, len(last.columns))
+	for _, p := range panes {
+		for i := range p.columns {
+			v.columns[i].add(p.columns[i])
 		}
-		place = atCells + k
 	}
-	if col.add(place) == w.rows {
-		c.m.rotate(w)
-	}
+	return v
 }
 
-// Missing counts a row that has no value, as Observe("") does.
-func (c *Categorical) Missing() { c.Observe("") }
+// scaled weighs the panes by their age, and scales each column so that its
+// rows are the effective number of rows, (sum of weights)^2 / (sum of squared weights).
+// Performance is not weighted: labels are rare, and each has said all it can.
+func (v *view) scaled(panes []*pane, span time.Duration) {
+	age := func(p *pane) int { return int(v.to.Sub(p.to) / span) }
+	for len(panes) > 1 && age(panes[0]) >= decayPanes {
+		panes = panes[1:]
+	}
+	v.from = panes[0].from
+	v.columns = make([]observed, len(panes[0].columns))
+	for i := range v.columns {
+		sum, squares, rows := 0.0, 0.0, 0
+		for _, p := range panes {
+			w, n := decay(age(p)), float64(p.columns[i].rows)
+			sum += w * n
+			squares += w * w * n
+			rows += p.columns[i].rows
+		}
+		v.held = max(v.held, rows)
+		o := &v.columns[i]
+		o.counts = make([]int, len(panes[0].columns[i].counts))
+		if rows == 0 {
+			continue
+		}
+		at := func(get func(*observed) int) int {
+			x := 0.0
+			for _, p := range panes {
+				x += decay(age(p)) * float64(get(&p.columns[i]))
+			}
+			return int(x*(sum/squares) + 0.5)
+		}
+		o.missing = at(func(p *observed) int { return p.missing })
+		o.unseen = at(func(p *observed) int { return p.unseen })
+		o.present = o.unseen
+		for k := range o.counts {
+			o.counts[k] = at(func(p *observed) int { return p.counts[k] })
+			o.present += o.counts[k]
+		}
+		o.rows = o.present + o.missing
+	}
+}

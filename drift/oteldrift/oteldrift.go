@@ -4,7 +4,8 @@
 // looks at the last closed window and spends nothing of the monitor's budget:
 //
 //   - drift.statistic and drift.p, with attributes drift.monitor, drift.feature
-//     and drift.test (psi, ks, chi-square, missing, unseen); p only where it is defined
+//     and drift.test (psi, ks, chi-square, missing, unseen; of the performance accuracy, precision,
+//     recall, auc and calibration, as differences from the reference); p only where it is defined
 //   - drift.effect, drift.missing, drift.unseen and drift.out_of_range per feature
 //   - drift.verdict per feature, of that window alone: 0 insufficient, 1 weak reference,
 //     2 stable, 3 warning, 4 drift

@@ -1,0 +1,158 @@
+package drift
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// The budget holds for windows that overlap as for those that do not: as in
+// TestFalseAlarmBudget nothing but it stands between noise and an alert.
+func TestBudgetOfEachWindow(t *testing.T) {
+	const rows = 600
+	for name, c := range map[string]struct {
+		window     Window
+		references int
+	}{
+		"sliding":  {Sliding(rows), 12},
+		"timed":    {Every(rows * time.Second), 40},
+		"decaying": {Decaying(rows * time.Second), 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			switch {
+			case soak:
+				c.references *= 60
+			case racing:
+				c.references = 1
+			}
+			clk, w := newClock(), newWorld(31)
+			budget := 60_000 * time.Second
+			alerts, expected := 0, 0.0
+			for range c.references {
+				m := monitor(t, w.reference(t, 5000, traits), &MonitorOptions{
+					Window: c.window, FalseAlarm: budget, MinEffect: -1, Confirm: 1, Recover: 1, Cooldown: -1, Now: clk.Now,
+				})
+				if l := m.opt.level(rows*time.Second, 1/float64(len(traits))); l >= 0.9*maxLevel {
+					t.Fatalf("the level is %v: the cap decides, and not the budget", l)
+				}
+				w.feeder(t, m, traits).rows(10*rows, clk.step(time.Second))
+				alerts += len(taken(m))
+				expected += float64(10*rows*time.Second) / float64(budget)
+			}
+			t.Logf("%d alerts, budget %.1f", alerts, expected)
+			if most := atMost(expected); alerts > most {
+				t.Errorf("%d alerts without drift; the budget is %.1f", alerts, expected)
+			}
+		})
+	}
+}
+
+// Each window sees a shift, names it, and tells it once.
+func TestEachWindowSeesAShift(t *testing.T) {
+	for name, window := range map[string]Window{
+		"sliding": Sliding(1000), "timed": Every(1000 * time.Second), "decaying": Decaying(1000 * time.Second),
+	} {
+		clk, w := newClock(), newWorld(32)
+		of := traits[:3]
+		m := monitor(t, w.reference(t, 10_000, of), &MonitorOptions{Window: window, Now: clk.Now})
+		f, tick := w.feeder(t, m, of), clk.step(time.Second)
+		f.rows(6000, tick)
+		if got := taken(m); len(got) > 0 {
+			t.Errorf("%s: an alert without a shift on %v", name, named(got[0]))
+		}
+		w.shift["normal"] = true
+		f.rows(6000, tick)
+		if got := taken(m); len(got) != 1 || len(named(got[0])) != 1 || named(got[0])[0] != "normal" {
+			t.Errorf("%s: %d alerts for one shift: %+v", name, len(got), got)
+		}
+		soundReport(t, m.Report())
+	}
+}
+
+// A sliding window holds its last rows and no others, and moves by a tenth.
+func TestSlidingHoldsTheLastRows(t *testing.T) {
+	clk := newClock()
+	m := monitor(t, fitted(t, Numbers("x", normals(1, 5000))), &MonitorOptions{Window: Sliding(1000), Now: clk.Now})
+	h := handle(t, m, "x")
+	for range 1500 {
+		h.Observe(math.NaN())
+	}
+	for range 600 {
+		h.Observe(0)
+	}
+	if rep := m.Report(); rep.Rows != 1000 || rep.Features[0].Missing != 0.4 {
+		t.Errorf("%d rows, %v missing; want 1000 and 0.4", rep.Rows, rep.Features[0].Missing)
+	}
+}
+
+// By hand: a quarter of a half-life is a pane, and a pane that is a half-life old weighs half.
+func TestDecayingWeighs(t *testing.T) {
+	clk := newClock()
+	m := monitor(t, fitted(t, Numbers("x", normals(1, 5000))), &MonitorOptions{Window: Decaying(40 * time.Second), Now: clk.Now})
+	h := handle(t, m, "x")
+	for range 1000 {
+		h.Missing()
+	}
+	clk.now = clk.now.Add(40 * time.Second)
+	for range 1000 {
+		h.Observe(0)
+	}
+	clk.now = clk.now.Add(10 * time.Second)
+	rep := m.Report()
+	// Weights 1/2 and 1: a third is missing, and the rows say as much as 1000 * 1.5^2/1.25.
+	if f := rep.Features[0]; math.Abs(f.Missing-1.0/3) > 0.001 || rep.Rows != 2000 || f.Scores[len(f.Scores)-1].M != 1800 {
+		t.Errorf("%d rows, missing %v, effective %+v", rep.Rows, f.Missing, f.Scores)
+	}
+	// After six half-lives nothing is left of them.
+	clk.now = clk.now.Add(6 * 40 * time.Second)
+	for range 200 {
+		h.Observe(1)
+	}
+	clk.now = clk.now.Add(10 * time.Second)
+	if rep := m.Report(); rep.Rows != 200 || rep.Features[0].Missing != 0 {
+		t.Errorf("%d rows, %v missing", rep.Rows, rep.Features[0].Missing)
+	}
+}
+
+// Writers who met have counters of their own, and the window closes at its size
+// or at most a sixteenth later.
+func TestStripedWindowsCloseInTime(t *testing.T) {
+	m := monitor(t, fitted(t, Numbers("x", normals(1, 2000))), &MonitorOptions{Window: Tumbling(1600), Now: newClock().Now})
+	m.live.Load().columns[0].split(4)
+	h := handle(t, m, "x")
+	for n := 1; n <= 1700; n++ {
+		h.Observe(0)
+		m.turn.Lock()
+		closed := len(m.pending)
+		m.turn.Unlock()
+		if closed == 1 {
+			if n < 1600 {
+				t.Errorf("closed after %d rows", n)
+			}
+			if rep := m.Report(); rep.Rows != n {
+				t.Errorf("%d rows of %d were kept", rep.Rows, n)
+			}
+			if m.live.Load().columns[0].stripes.Load() == nil {
+				t.Error("the next window begins with one block again")
+			}
+			return
+		}
+	}
+	t.Error("a window of 1600 rows is open after 1700")
+}
+
+func TestWeights(t *testing.T) {
+	w := newWorld(33, "normal", "heavy")
+	of := traits[:3]
+	ref := w.reference(t, 10_000, of)
+	m := monitor(t, ref, &MonitorOptions{Window: Tumbling(1000), Weights: map[string]float64{"normal": 0, "heavy": 5}, Now: newClock().Now})
+	w.feeder(t, m, of).rows(3000, func() {})
+	if got := taken(m); len(got) != 1 || len(got[0].Others) != 0 || got[0].Feature.Name != "heavy" {
+		t.Errorf("%+v: a feature of weight 0 alerts never", got)
+	}
+	for _, bad := range []map[string]float64{{"normal": -1}, {"normal": math.NaN()}, {"normal": math.Inf(1)}, {"nobody": 1}} {
+		if _, err := NewMonitor(ref, &MonitorOptions{Weights: bad}); err == nil {
+			t.Errorf("weights %v pass", bad)
+		}
+	}
+}
