@@ -5,12 +5,18 @@
 //
 // # Statistics
 //
-// [KS], [PSI], [PSICounts] and [ChiSquare] compare two samples and return a
+// [KS], [PSI], [PSICounts], [ChiSquare] and others compare two samples and return a
 // [Score]: the statistic, its p-value, what to expect of it without drift, and
 // the method that was used. They are pure: inputs are not modified, NaN is a
 // missing value, and nothing in a Score is ever NaN or infinite. A score has no
-// opinion; [Score.Drifted] asks for the level. [BenjaminiHochberg] and [Holm]
-// correct for looking at many features.
+// opinion; [Score.Drifted] asks for the level. [BenjaminiHochberg],
+// [BenjaminiYekutieli] and [Holm] correct for looking at many features.
+//
+// Is there a difference? [KS], [CramerVonMises] and [AndersonDarling] for
+// numbers, the last the sharpest in the tails; [ChiSquare] and [GTest] for categories; [MMD] for
+// how several columns depend on each other. How far does it go?
+// [Wasserstein] in the column's unit, [Energy] and [CliffDelta] without one;
+// [JensenShannon], [Hellinger], [KullbackLeibler] and [TotalVariation] for shares.
 //
 // # Reference
 //
