@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -134,9 +135,10 @@ func TestRateKeepsItsPromise(t *testing.T) {
 				n  int64
 			}
 			units := make(chan admitted, 10_000)
+			var workers sync.WaitGroup
 			for w := range 8 {
 				rnd := rand.New(rand.NewPCG(seed, uint64(w)))
-				go func() {
+				workers.Go(func() {
 					for time.Since(start) < time.Minute {
 						ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rnd.IntN(2000))*time.Millisecond)
 						time.AfterFunc(time.Duration(rnd.IntN(4000))*time.Millisecond, cancel)
@@ -148,9 +150,9 @@ func TestRateKeepsItsPromise(t *testing.T) {
 						}
 						cancel()
 					}
-				}()
+				})
 			}
-			time.Sleep(2 * time.Minute)
+			workers.Wait()
 			close(units)
 			var all []admitted
 			sum := int64(0)

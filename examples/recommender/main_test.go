@@ -36,7 +36,7 @@ func TestEverythingRuns(t *testing.T) {
 	var table strings.Builder
 	require.NoError(t, s.WriteText(&table))
 	require.Equal(t, s.OK, strings.Contains(table.String(), "\nevery invariant held\n"))
-	require.Equal(t, s.OK, code == 0)
+	require.Equal(t, s.OK, code == 0, "exit %d: %s", code, problems.String())
 	left, err := os.ReadDir(".")
 	require.NoError(t, err)
 	require.Empty(t, left, "nothing is written but into the state directory")
