@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -15,6 +17,8 @@ const defaultDrain = 10 * time.Second
 // requests in progress finish for at most drain, and returns nil. Requests
 // still running after that are cut off: their connections are closed, which
 // cancels their contexts, and the error matches [context.DeadlineExceeded].
+// A connection on which no request has come yet is closed at once and holds
+// nothing up.
 // Handlers are not told of the end of ctx before; hijacked connections are the
 // business of who hijacked them. A drain that is not positive means 10 s.
 //
@@ -33,6 +37,9 @@ func Serve(s *http.Server, drain time.Duration) func(context.Context) error {
 		drain = defaultDrain
 	}
 	return func(ctx context.Context) error {
+		var unused unusedConns
+		s.ConnState = unused.track(s.ConnState)
+		s.RegisterOnShutdown(unused.close)
 		ended := make(chan error, 1)
 		go func() { ended <- listen(s) }()
 		select {
@@ -63,4 +70,45 @@ func served(s *http.Server, err error) error {
 		return nil
 	}
 	return fmt.Errorf("concurrencyhttp: serve %s: %w", s.Addr, err)
+}
+
+// unusedConns are the connections of a server on which nothing has been asked
+// yet: clients dial more than they use. On its own a shutdown waits five seconds
+// for their first request, longer than many drains, and does not answer it.
+type unusedConns struct {
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+// track returns a hook that keeps account and then calls next, if any.
+func (u *unusedConns) track(next func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
+	u.conns = make(map[net.Conn]struct{})
+	return func(c net.Conn, state http.ConnState) {
+		u.mu.Lock()
+		switch {
+		case state != http.StateNew:
+			delete(u.conns, c)
+		case u.closed:
+			_ = c.Close()
+		default:
+			u.conns[c] = struct{}{}
+		}
+		u.mu.Unlock()
+		if next != nil {
+			next(c, state)
+		}
+	}
+}
+
+// close closes them. One that was accepted but not yet announced follows when
+// it is.
+func (u *unusedConns) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	for c := range u.conns {
+		_ = c.Close()
+	}
+	clear(u.conns)
 }

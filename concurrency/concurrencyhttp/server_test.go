@@ -104,6 +104,74 @@ func TestServeCutsOffWhatDoesNotEnd(t *testing.T) {
 	}
 }
 
+// A client that dials ahead of its requests is no reason to wait, nor to report
+// that requests were cut off.
+func TestServeDoesNotWaitForUnusedConnections(t *testing.T) {
+	concurrencytest.CheckLeaks(t)
+	url, stop, result := up(t, 3*time.Second, func(http.ResponseWriter, *http.Request) {})
+	addr := strings.TrimPrefix(url, "http://")
+	unused, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unused.Close()
+	resp, err := get(t.Context(), client(t, nil), url) // accepted after the other
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	stop()
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if _, err := unused.Read(make([]byte, 1)); err == nil {
+		t.Error("bytes on a connection on which nothing was asked")
+	}
+}
+
+// A request whose body is still coming is in progress.
+func TestServeFinishesARequestThatHasBegun(t *testing.T) {
+	concurrencytest.CheckLeaks(t)
+	addr, begun, states := make(chan string, 1), make(chan struct{}), make(chan http.ConnState, 8)
+	srv := &http.Server{
+		Addr: "127.0.0.1:0", ReadHeaderTimeout: time.Minute,
+		BaseContext: func(l net.Listener) context.Context {
+			addr <- l.Addr().String()
+			return context.Background()
+		},
+		ConnState: func(_ net.Conn, s http.ConnState) { states <- s },
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(begun)
+			_, _ = io.Copy(w, r.Body)
+		}),
+	}
+	stopped := make(chan struct{})
+	srv.RegisterOnShutdown(func() { close(stopped) })
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- concurrencyhttp.Serve(srv, time.Minute)(ctx) }()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", <-addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "POST / HTTP/1.0\r\nContent-Length: 8\r\n\r\n")
+	<-begun
+	stop()
+	<-stopped
+	_, _ = io.WriteString(conn, "finished")
+	answer, err := io.ReadAll(conn)
+	if !strings.HasSuffix(string(answer), "finished") {
+		t.Errorf("answered %q: %v", answer, err)
+	}
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if first, second := <-states, <-states; first != http.StateNew || second != http.StateActive {
+		t.Errorf("the server's own hook saw %v, %v", first, second)
+	}
+}
+
 func TestServeReportsWhatItCannotListenOn(t *testing.T) {
 	concurrencytest.CheckLeaks(t)
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
