@@ -28,7 +28,7 @@ func Idempotent[R any](f func(context.Context) (R, error)) Op[R] {
 
 // Keyed declares that the far side recognises repeated runs by key, which f
 // sends along. Every run gets the same key. The key must not be empty; if it
-// is, f is never called and [Retry] returns an error marked [Permanent]. Keyed
+// is, f is never called and [Retry] and [Hedge] return an error marked [Permanent]. Keyed
 // panics if f is nil.
 func Keyed[R any](key string, f func(ctx context.Context, key string) (R, error)) Op[R] {
 	mustCall("Keyed", f != nil)
@@ -36,6 +36,14 @@ func Keyed[R any](key string, f func(ctx context.Context, key string) (R, error)
 		return Op[R]{err: Permanent(errNoKey)}
 	}
 	return Op[R]{run: func(ctx context.Context) (R, error) { return f(ctx, key) }}
+}
+
+// refusal is why op cannot be run, nil if it can.
+func (op Op[R]) refusal() error {
+	if op.err == nil && op.run == nil {
+		return Permanent(errNoOp)
+	}
+	return op.err
 }
 
 // RetryPolicy says how [Retry] repeats. The zero RetryPolicy is ready to use.
@@ -56,18 +64,15 @@ type RetryPolicy struct {
 // nil p is the zero [RetryPolicy]. Value and error are those of the last run.
 //
 // It gives up early when repeating cannot help: the error is [Permanent] or
-// not p.Retryable, ctx is done, or the next run would only start at or after
-// ctx's deadline; then it does not wait for the deadline either. The error
-// always matches that of the last run, and also the end of ctx if that came
+// not p.Retryable, ctx is done, the [Budget] of ctx, see [WithBudget], is used up,
+// or the next run would only start at or after ctx's deadline; then it does not
+// wait for the deadline either. The error always matches that of the last run, and also the end of ctx if that came
 // during a wait, and says how many runs there were if more than one. If ctx is
 // done before the first run, op is not run.
 func Retry[R any](ctx context.Context, p *RetryPolicy, op Op[R]) (R, error) {
 	var zero R
-	if op.err != nil {
-		return zero, op.err
-	}
-	if op.run == nil {
-		return zero, Permanent(errNoOp)
+	if err := op.refusal(); err != nil {
+		return zero, err
 	}
 	if ctx.Err() != nil {
 		return zero, endOf(ctx)
@@ -79,8 +84,9 @@ func Retry[R any](ctx context.Context, p *RetryPolicy, op Op[R]) (R, error) {
 	if attempts <= 0 {
 		attempts = 3
 	}
+	budget, run := firstRun(ctx), ctx
 	for n := 1; ; n++ {
-		v, err := op.run(ctx)
+		v, err := op.run(run)
 		if err == nil {
 			return v, nil
 		}
@@ -94,6 +100,12 @@ func Retry[R any](ctx context.Context, p *RetryPolicy, op Op[R]) (R, error) {
 		delay := max(after, p.Backoff.Delay(n))
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 			return v, counted(n, fmt.Errorf("no time for another run after %v: %w", delay, err))
+		}
+		if !budget.extraRun() {
+			return v, counted(n, fmt.Errorf("the budget has no other run left: %w", err))
+		}
+		if n == 1 {
+			run = budget.mark(ctx)
 		}
 		if end := sleep(ctx, delay); end != nil {
 			return v, counted(n, fmt.Errorf("%w: %w", err, end))
