@@ -22,7 +22,7 @@ const (
 	defRatio    = 0.05
 )
 
-var errLost = errors.New("concurrency: Hedge: the other run has succeeded")
+var errOutrun = errors.New("concurrency: Hedge: the other run has succeeded")
 
 // Hedger decides when [Hedge] starts a second run: when the first has taken
 // longer than most, as the last 1000 to 2000 first runs tell, and while second
@@ -220,7 +220,7 @@ func (c *hedged[R]) run(start time.Time, delay time.Duration) (R, error) {
 	timer.Stop()
 	var stop error
 	if err == nil {
-		stop = errLost
+		stop = errOutrun
 	} else if permanent, _ := Advice(err); permanent {
 		stop = err
 	}
@@ -296,7 +296,7 @@ func (c *hedged[R]) begin() context.Context {
 
 // leave ends the second run, and the first if this one succeeded before it.
 func (c *hedged[R]) leave() {
-	stop := errLost
+	stop := errOutrun
 	switch {
 	case c.panicked != nil:
 		stop = c.panicked
@@ -307,7 +307,7 @@ func (c *hedged[R]) leave() {
 	}
 	c.mu.Lock()
 	late := c.over
-	c.won = stop == errLost && !late
+	c.won = stop == errOutrun && !late
 	c.mu.Unlock()
 	if stop != nil && !late {
 		c.first.cancel(stop)

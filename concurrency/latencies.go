@@ -26,7 +26,7 @@ func (l *latencies) add(d time.Duration) {
 		l.counts[l.now] = [nBuckets]uint16{}
 		l.n[l.now] = 0
 	}
-	l.counts[l.now][bucket(d)]++
+	l.counts[l.now][bucketOf(d)]++
 	l.n[l.now]++
 }
 
@@ -57,15 +57,15 @@ func (l *latencies) quantiles(p, q float64) (low, high time.Duration) {
 	return low, high // not reached: the last bucket that holds something reaches n
 }
 
-// bucket is where d is counted. Durations below 16 ns have each their own.
-func bucket(d time.Duration) int {
+// bucketOf is where d is counted. Durations below 16 ns have each their own.
+func bucketOf(d time.Duration) int {
 	u := uint64(max(d, 0))
 	coarse := max(bits.Len64(u)-fineBits-1, 0)
 	return coarse<<fineBits + int(u>>coarse)
 }
 
 // bounds is the least duration of a bucket, and how many it takes.
-func bounds(bucket int) (begin, width time.Duration) {
-	coarse := max(bucket>>fineBits-1, 0)
-	return time.Duration(bucket-coarse<<fineBits) << coarse, 1 << coarse
+func bounds(i int) (begin, width time.Duration) {
+	coarse := max(i>>fineBits-1, 0)
+	return time.Duration(i-coarse<<fineBits) << coarse, 1 << coarse
 }

@@ -11,7 +11,7 @@ import (
 // Every duration lies in its bucket, buckets touch, and none is wider than an
 // eighth of what it holds.
 func TestBuckets(t *testing.T) {
-	if last := bucket(math.MaxInt64); last != nBuckets-1 {
+	if last := bucketOf(math.MaxInt64); last != nBuckets-1 {
 		t.Errorf("the longest duration is in bucket %d of %d", last, nBuckets)
 	}
 	end := time.Duration(0)
@@ -22,12 +22,12 @@ func TestBuckets(t *testing.T) {
 		}
 		end = begin + width
 		for _, d := range []time.Duration{begin, begin + width - 1} {
-			if bucket(d) != i {
-				t.Fatalf("%d is in bucket %d, not %d", d, bucket(d), i)
+			if bucketOf(d) != i {
+				t.Fatalf("%d is in bucket %d, not %d", d, bucketOf(d), i)
 			}
 		}
 	}
-	if bucket(-1) != 0 {
+	if bucketOf(-1) != 0 {
 		t.Error("a clock that steps back")
 	}
 }
