@@ -48,7 +48,10 @@
 // # Repetition
 //
 // [Retry] takes an [Op], made only by [Idempotent] or [Keyed]: what is
-// repeated has been declared repeatable. [Permanent] and [RetryAfter] mark an
+// repeated has been declared repeatable. So does [Hedge], which starts a second
+// run beside one that takes longer than most. Both take their extra runs from
+// the [Budget] of the context, if it has one, so that nested retries do not
+// multiply, and none that the deadline leaves no time for. [Permanent] and [RetryAfter] mark an
 // error for whoever decides about a repetition; every package of this module
 // reads the same marks.
 //

@@ -205,15 +205,15 @@ func TestHedgesStayFew(t *testing.T) {
 				defer alive.Add(-1)
 				return heeds(time.Hour, 1, nil)(ctx)
 			})
-			err := concurrency.Each(t.Context(), 1000, make([]int, 1000), func(ctx context.Context, _ int) error {
+			err := concurrency.Each(t.Context(), 10, make([]int, 1000), func(ctx context.Context, _ int) error {
 				_, err := concurrency.Hedge(ctx, h, slow)
 				return err
 			})
 			st := h.Stats()
-			if err != nil || st.Admitted > most || st.Admitted < most/10 || st.Admitted+st.Rejected != 1000 || st.InFlight != 0 || alive.Load() != 0 {
+			if err != nil || st.Admitted > most || st.Admitted < most*9/10 || st.Admitted+st.Rejected != 1000 || st.InFlight != 0 || alive.Load() != 0 {
 				t.Errorf("ratio %v: %v, stats %+v", ratio, err, st)
 			}
-			if peak.Load() != 1000+int64(st.Admitted) {
+			if peak.Load() > 20 { // ten calls, each with a second run
 				t.Errorf("ratio %v: %d runs at once with %+v", ratio, peak.Load(), st)
 			}
 		})

@@ -100,11 +100,14 @@ func leaky(ctx context.Context) (int, error) {
 const failsafeHedge = "failsafe-go hedge"
 
 func hedges(ctx context.Context) measure.Group {
+	var hedger concurrency.Hedger
+	op := concurrency.Idempotent(one)
 	return callGroup(ctx, "hedge, not needed", failsafeHedge, []caller{
 		{"direct call", one},
+		{"Hedge", func(ctx context.Context) (int, error) { return concurrency.Hedge(ctx, &hedger, op) }},
 		{failsafeHedge, withFailsafe(ctx, hedgepolicy.NewWithDelay[int](time.Minute))},
 		{"failsafe-go hedge, live quantile", withFailsafe(ctx, hedgepolicy.NewWithDelayQuantile[int](0.95, 100, 20))},
-	})
+	}, measure.Goal{Case: "Hedge", Against: failsafeHedge, AtMost: 0.25})
 }
 
 func flights(ctx context.Context) measure.Group {
