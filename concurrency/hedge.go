@@ -109,8 +109,7 @@ func Hedge[R any](ctx context.Context, h *Hedger, op Op[R]) (R, error) {
 		h.learn(time.Since(start), err)
 		return v, withCause(ctx, err)
 	}
-	c := &hedged[R]{h: h, op: op, budget: budget}
-	c.first.Context = ctx
+	c := &hedged[R]{h: h, op: op, budget: budget, first: attempt{Context: ctx}}
 	return c.run(start, delay)
 }
 
@@ -296,18 +295,19 @@ func (c *hedged[R]) begin() context.Context {
 
 // leave ends the second run, and the first if this one succeeded before it.
 func (c *hedged[R]) leave() {
-	stop := errOutrun
+	var stop error
+	succeeded := false
 	switch {
 	case c.panicked != nil:
 		stop = c.panicked
 	case c.goexit:
 		stop = errGoexit
-	case c.err != nil:
-		stop = nil
+	case c.err == nil:
+		stop, succeeded = errOutrun, true
 	}
 	c.mu.Lock()
 	late := c.over
-	c.won = stop == errOutrun && !late
+	c.won = succeeded && !late
 	c.mu.Unlock()
 	if stop != nil && !late {
 		c.first.cancel(stop)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -194,23 +195,30 @@ func TestHedgeCancelled(t *testing.T) {
 	})
 }
 
-// Complaint 12: hedge storms. When everything is slow, second runs stay few.
+// Complaint 12: hedge storms. Where two of five runs are late, second runs stay
+// few all the same.
 func TestHedgesStayFew(t *testing.T) {
-	for ratio, most := range map[float64]uint64{0: 60, 0.2: 210, -1: 60} { // 1000 calls, and 10 saved before
+	for ratio, most := range map[float64]uint64{0: 60, -1: 60, 0.2: 210} { // for 1000 calls, and 10 saved before
 		synctest.Test(t, func(t *testing.T) {
-			h := taught(t, &concurrency.Hedger{Ratio: ratio}, 300)
+			h := taught(t, &concurrency.Hedger{Quantile: 0.5, Ratio: ratio}, 300)
 			var alive, peak atomic.Int64
-			slow := concurrency.Idempotent(func(ctx context.Context) (int, error) {
-				peak.Store(max(peak.Load(), alive.Add(1)))
-				defer alive.Add(-1)
-				return heeds(time.Hour, 1, nil)(ctx)
-			})
-			err := concurrency.Each(t.Context(), 10, make([]int, 1000), func(ctx context.Context, _ int) error {
-				_, err := concurrency.Hedge(ctx, h, slow)
+			var saved sync.Mutex
+			err := concurrency.Each(t.Context(), 10, upTo(1000), func(ctx context.Context, i int) error {
+				_, err := concurrency.Hedge(ctx, h, concurrency.Idempotent(func(ctx context.Context) (int, error) {
+					defer alive.Add(-1)
+					now := alive.Add(1)
+					saved.Lock()
+					peak.Store(max(peak.Load(), now))
+					saved.Unlock()
+					if i%5 < 2 {
+						return heeds(time.Hour, 1, nil)(ctx)
+					}
+					return heeds(usual, 1, nil)(ctx)
+				}))
 				return err
 			})
 			st := h.Stats()
-			if err != nil || st.Admitted > most || st.Admitted < most*9/10 || st.Admitted+st.Rejected != 1000 || st.InFlight != 0 || alive.Load() != 0 {
+			if err != nil || st.Admitted > most || st.Admitted < most*9/10 || st.Admitted+st.Rejected < 400 || st.InFlight != 0 || alive.Load() != 0 {
 				t.Errorf("ratio %v: %v, stats %+v", ratio, err, st)
 			}
 			if peak.Load() > 20 { // ten calls, each with a second run
@@ -259,10 +267,10 @@ func TestHedgerLearns(t *testing.T) {
 			i++
 			return deaf(time.Duration(i%100+1)*time.Millisecond, 1, nil)(ctx)
 		}
-		for q, want := range map[float64]time.Duration{0: 95, 1: 95, -1: 95, 0.5: 50, 0.2: 20, 0.99: 99} {
+		for q, want := range map[float64]int{0: 95, 1: 95, -1: 95, 0.5: 50, 0.2: 20, 0.99: 99} { // milliseconds
 			h := &concurrency.Hedger{Quantile: q, Ratio: 1e-9}
 			call(h, 3200, rising)
-			near(fmt.Sprint("quantile ", q), h, want*time.Millisecond)
+			near(fmt.Sprint("quantile ", q), h, time.Duration(want)*time.Millisecond)
 		}
 		h = &concurrency.Hedger{Quantile: 0.99}
 		call(h, 99, deaf(usual, 1, nil))

@@ -105,7 +105,7 @@ func Retry[R any](ctx context.Context, p *RetryPolicy, op Op[R]) (R, error) {
 			return v, counted(n, fmt.Errorf("the budget has no other run left: %w", err))
 		}
 		if n == 1 {
-			run = budget.mark(ctx)
+			run = budget.mark(ctx) //nolint:fatcontext // once, not in every round
 		}
 		if end := sleep(ctx, delay); end != nil {
 			return v, counted(n, fmt.Errorf("%w: %w", err, end))
