@@ -26,8 +26,18 @@ type Options struct {
 	// returns an error that matches what the Limiter returned. Nil admits all.
 	//
 	// A status of 500 or more reaches the limiter as a [*StatusError]. Each
-	// repetition asks the limiter again, and holds nothing while it waits.
+	// repetition asks the limiter again, and holds nothing while it waits. The
+	// loser of a hedge is a caller that left.
 	Limiter concurrency.Limiter
+	// Hedger sends requests that may be repeated, see Retry, a second time beside
+	// the first if the answer is later than most, as [concurrency.Hedge] does. The
+	// answer that comes first, with its header, is the caller's, and the other
+	// request is cancelled. An error, a status of 429 and one of 500 or more do
+	// not win while the other may still be answered, unless their body is longer
+	// than 64 KiB. The limiter is asked for either. Requests to upgrade the
+	// connection are not hedged. Use one Hedger per dependency. Nil: no second
+	// request.
+	Hedger *concurrency.Hedger
 	// Retry repeats requests that may be repeated: those whose method is
 	// idempotent (GET, HEAD, OPTIONS, TRACE, PUT, DELETE) or that have a header
 	// Idempotency-Key, and whose body, if any, can be had again through GetBody,
@@ -70,9 +80,9 @@ func NewClient(o *Options) *http.Client {
 	if o == nil {
 		o = new(Options)
 	}
-	t := &transport{base: baseOf(o.Base, idleFor(o.Limiter)), limiter: o.Limiter}
+	t := &transport{base: baseOf(o.Base, idleFor(o.Limiter)), limiter: o.Limiter, hedger: o.Hedger}
 	if o.Retry != nil {
-		t.repeats, t.retry = true, policyOf(o.Retry)
+		t.retries, t.retry = true, policyOf(o.Retry)
 	}
 	return &http.Client{Transport: t, Timeout: defaultTimeout}
 }
@@ -109,7 +119,8 @@ func baseOf(given *http.Transport, idle int) *http.Transport {
 type transport struct {
 	base    *http.Transport
 	limiter concurrency.Limiter
-	repeats bool
+	hedger  *concurrency.Hedger
+	retries bool
 	retry   concurrency.RetryPolicy
 }
 
@@ -118,7 +129,7 @@ func (t *transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.repeats && repeatable(req) {
+	if (t.retries || t.hedges(req)) && repeatable(req) {
 		return t.repeat(req)
 	}
 	return t.attempt(req)

@@ -9,8 +9,11 @@
 //
 // Its [Options] add what a dependency needs around it: a limiter, for example a
 // breaker, that is asked before each request and learns from each answer; and
-// repetition of the requests that may be repeated. They stand in this order:
-// every repetition asks the limiter again, and none is made past the deadline.
+// for the requests that may be repeated a second one beside the first when that
+// is late, and repetition after a failure. They stand in this order: every
+// repetition may be hedged, each of its requests asks the limiter again, none is
+// made past the deadline, and all are taken from the [concurrency.Budget] of the
+// request's context, if there is one.
 //
 // The deadline travels in the header Grpc-Timeout, as the time that remains
 // (for example "95000u", 95 ms), in the format of the gRPC over HTTP/2

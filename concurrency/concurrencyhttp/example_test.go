@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mainstay-go/mainstay/concurrency"
@@ -62,6 +63,38 @@ func ExampleNewClient_retry() {
 	body, _ := io.ReadAll(resp.Body)
 	fmt.Println(resp.StatusCode, string(body), "after", asked)
 	// Output: 200 charged order-7 after 3
+}
+
+// A request that is late gets a second one beside it, and the first answer is taken.
+func ExampleNewClient_hedge() {
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 21 {
+			<-r.Context().Done() // stuck, until the client has another answer
+			return
+		}
+		_, _ = io.WriteString(w, "in stock")
+	}))
+	defer server.Close()
+
+	stock := &concurrency.Hedger{Ratio: 0.1}
+	client := concurrencyhttp.NewClient(&concurrencyhttp.Options{Hedger: stock})
+	defer client.CloseIdleConnections()
+	var body []byte
+	for range 21 { // it learns from the first 20 how long an answer takes
+		resp, err := client.Get(server.URL)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		body, err = io.ReadAll(resp.Body)
+		if err != nil {
+			fmt.Println(err)
+		}
+		resp.Body.Close()
+	}
+	fmt.Println(string(body), "second requests:", stock.Stats().Admitted)
+	// Output: in stock second requests: 1
 }
 
 func ExampleDeadline() {

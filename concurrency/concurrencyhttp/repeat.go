@@ -60,20 +60,30 @@ func temporary(status int) bool {
 // repeat sends req until there is an answer or the policy gives up.
 func (t *transport) repeat(req *http.Request) (*http.Response, error) {
 	var sent atomic.Bool // with the body that req came with
+	resp, err := t.retried(req, &sent)
+	if !sent.Load() {
+		closeRequest(req)
+	}
+	return resp, err
+}
+
+func (t *transport) retried(req *http.Request, sent *atomic.Bool) (*http.Response, error) {
+	if !t.retries {
+		return t.hedge(req, sent)
+	}
 	resp, err := concurrency.Retry(req.Context(), &t.retry, concurrency.Idempotent(func(ctx context.Context) (*http.Response, error) {
-		run, err := again(ctx, req, sent.Swap(true))
-		if err != nil {
-			return nil, err
+		var resp *http.Response
+		var err error
+		if t.hedges(req) {
+			resp, err = t.hedge(req.WithContext(ctx), sent)
+		} else {
+			resp, err = t.once(ctx, req, sent)
 		}
-		resp, err := t.attempt(run)
 		if err != nil || !temporary(resp.StatusCode) {
 			return resp, err
 		}
 		return keep(resp)
 	}))
-	if !sent.Load() {
-		closeRequest(req)
-	}
 	if err == nil {
 		return resp, nil
 	}
@@ -81,6 +91,15 @@ func (t *transport) repeat(req *http.Request) (*http.Response, error) {
 		return last.resp, nil
 	}
 	return nil, err
+}
+
+// once is one run of req under ctx.
+func (t *transport) once(ctx context.Context, req *http.Request, sent *atomic.Bool) (*http.Response, error) {
+	run, err := again(ctx, req, sent.Swap(true))
+	if err != nil {
+		return nil, err
+	}
+	return t.attempt(run)
 }
 
 // again is req for one more run. The first one gets the body that is there.
