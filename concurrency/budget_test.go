@@ -3,6 +3,7 @@ package concurrency_test
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -147,6 +148,57 @@ func TestHedgeAsksTheBudget(t *testing.T) {
 			t.Errorf("budget %+v, hedger %+v", b.Stats(), st)
 		}
 	})
+}
+
+// First runs within an extra one earn nothing, or repetition would pay for
+// itself.
+func TestExtraRunsEarnNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		works := concurrency.Idempotent(constant(1))
+		many := func(ctx context.Context) {
+			for range 100 {
+				_, _ = concurrency.Retry(ctx, nil, works)
+				_, _ = concurrency.Hedge(ctx, new(concurrency.Hedger), works)
+			}
+		}
+		b := &concurrency.Budget{Ratio: 0.01}
+		ctx := concurrency.WithBudget(t.Context(), b)
+		n := 0
+		_, _ = concurrency.Retry(ctx, nil, concurrency.Idempotent(func(ctx context.Context) (int, error) {
+			if n++; n == 1 {
+				return 0, errBoom
+			}
+			many(ctx)
+			return n, map[bool]error{true: errBoom}[n == 2]
+		}))
+		if st := b.Stats(); n != 3 || st.Limit != 8 {
+			t.Errorf("%d runs, stats %+v", n, st)
+		}
+		h := taught(t, &concurrency.Hedger{Ratio: 1}, 40)
+		var runsOf atomic.Int64
+		_, err := concurrency.Hedge(ctx, h, runs(&runsOf, obedient, func(ctx context.Context) (int, error) { many(ctx); return 1, nil }))
+		if st := b.Stats(); err != nil || st.Limit != 7 || st.Admitted != 3 {
+			t.Errorf("%v, stats %+v", err, st)
+		}
+		many(ctx) // these do
+		if st := b.Stats(); st.Limit != 9 {
+			t.Errorf("stats %+v", st)
+		}
+	})
+}
+
+// A ratio that is no number is the default, and one beyond all bounds fills the budget.
+func TestEndlessRatio(t *testing.T) {
+	b := &concurrency.Budget{Ratio: math.Inf(1)}
+	_, _ = concurrency.Retry(concurrency.WithBudget(t.Context(), b), nil, concurrency.Idempotent(constant(1)))
+	if st := b.Stats(); st.Limit != 100 {
+		t.Errorf("stats %+v", st)
+	}
+	b = &concurrency.Budget{Ratio: math.NaN()}
+	_, _ = concurrency.Retry(concurrency.WithBudget(t.Context(), b), nil, concurrency.Idempotent(constant(1)))
+	if st := b.Stats(); st.Limit != 10 {
+		t.Errorf("stats %+v", st)
+	}
 }
 
 // What many take at once is not more than there is.

@@ -306,10 +306,9 @@ func (c *hedged[R]) leave() {
 		stop, succeeded = errOutrun, true
 	}
 	c.mu.Lock()
-	late := c.over
-	c.won = succeeded && !late
+	c.won = succeeded && !c.over
 	c.mu.Unlock()
-	if stop != nil && !late {
+	if stop != nil {
 		c.first.cancel(stop)
 	}
 	c.cancel(errReturned)

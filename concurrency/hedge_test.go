@@ -230,6 +230,21 @@ func TestHedgesStayFew(t *testing.T) {
 	}
 }
 
+// What is not used is saved, but not for ever: a burst of late runs gets ten.
+func TestFewHedgesAreSavedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := taught(t, &concurrency.Hedger{Ratio: 3}, 300)
+		slow := concurrency.Idempotent(heeds(time.Hour, 1, nil))
+		err := concurrency.Each(t.Context(), 100, upTo(100), func(ctx context.Context, _ int) error {
+			_, err := concurrency.Hedge(ctx, h, slow)
+			return err
+		})
+		if st := h.Stats(); err != nil || st.Admitted != 10 || st.Rejected != 90 || st.Failed != 10 {
+			t.Errorf("%v, stats %+v", err, st)
+		}
+	})
+}
+
 // The delay is what runs take at present, and nothing but successes says so,
 // unless a failure was slow.
 func TestHedgerLearns(t *testing.T) {
@@ -345,6 +360,53 @@ func TestHedgeGoexit(t *testing.T) {
 	}
 }
 
+// A caller that has left gets no second run, though the first has not noticed.
+func TestNoSecondRunForWhoHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := taught(t, new(concurrency.Hedger), 40)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		var n atomic.Int64
+		v, err := concurrency.Hedge(ctx, h, runs(&n, deaf(time.Second, 1, nil), obedient))
+		if st := h.Stats(); v != 1 || err != nil || n.Load() != 1 || st.Admitted+st.Rejected != 0 {
+			t.Errorf("%d, %v after %d runs, stats %+v", v, err, n.Load(), st)
+		}
+	})
+}
+
+// Whatever the end, no context of a run is left to its parent.
+func TestContextsEndWithTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := taught(t, &concurrency.Hedger{Ratio: 1}, 40)
+		var contexts []context.Context
+		keeps := func(f func(context.Context) (int, error)) func(context.Context) (int, error) {
+			return func(ctx context.Context) (int, error) { contexts = append(contexts, ctx); return f(ctx) }
+		}
+		panics := func(context.Context) (int, error) { panic("ouch") }
+		late := heeds(usual+5*time.Millisecond, 1, nil)
+		for _, fs := range [][]func(context.Context) (int, error){
+			{late, obedient}, {obedient, late}, {late, late}, {late, heeds(time.Hour, 1, errBoom)}, {panics},
+		} {
+			var n atomic.Int64
+			for i := range fs {
+				fs[i] = keeps(fs[i])
+			}
+			func() {
+				defer func() { _ = recover() }()
+				_, _ = concurrency.Hedge(t.Context(), h, runs(&n, fs...))
+			}()
+		}
+		if len(contexts) != 9 {
+			t.Errorf("%d runs", len(contexts))
+		}
+		for i, ctx := range contexts {
+			if ctx.Err() != context.Canceled {
+				t.Errorf("run %d: %v", i, ctx.Err())
+			}
+		}
+	})
+}
+
 func TestHedgeOnlyWhatWasDeclared(t *testing.T) {
 	h := new(concurrency.Hedger)
 	_, err := concurrency.Hedge(t.Context(), h, concurrency.Op[int]{})
@@ -434,20 +496,22 @@ func TestContextOfTheFirstRun(t *testing.T) {
 
 // The caller's end reaches a run that only polls Err, with its cause.
 func TestFirstRunSeesTheCallerLeave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := taught(t, new(concurrency.Hedger), 40)
-		ctx, cancel := context.WithCancelCause(t.Context())
-		_, err := concurrency.Hedge(ctx, h, concurrency.Idempotent(func(ctx context.Context) (int, error) {
-			cancel(errBoom)
-			if ctx.Err() != context.Canceled || context.Cause(ctx) != errBoom {
-				t.Errorf("%v because of %v", ctx.Err(), context.Cause(ctx))
+	for _, learned := range []int{0, 40} { // without a second run, or with one possible
+		synctest.Test(t, func(t *testing.T) {
+			h := taught(t, new(concurrency.Hedger), learned)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			_, err := concurrency.Hedge(ctx, h, concurrency.Idempotent(func(ctx context.Context) (int, error) {
+				cancel(errBoom)
+				if ctx.Err() != context.Canceled || context.Cause(ctx) != errBoom {
+					t.Errorf("%v because of %v", ctx.Err(), context.Cause(ctx))
+				}
+				return 0, ctx.Err()
+			}))
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, errBoom) {
+				t.Error(err)
 			}
-			return 0, ctx.Err()
-		}))
-		if !errors.Is(err, context.Canceled) || !errors.Is(err, errBoom) {
-			t.Error(err)
-		}
-	})
+		})
+	}
 }
 
 // Without a fault a call costs next to nothing: a context, a timer and its

@@ -283,6 +283,74 @@ func TestAnswersAtTheSameMoment(t *testing.T) {
 	})
 }
 
+// registered is a context that counts who waits for its end.
+type registered struct {
+	context.Context
+	n *atomic.Int64
+}
+
+func (registered) Done() <-chan struct{} { return make(chan struct{}) }
+
+func (r registered) AfterFunc(func()) func() bool {
+	r.n.Add(1)
+	return sync.OnceValue(func() bool { r.n.Add(-1); return true })
+}
+
+// A context per request that nobody ended would stay with its parent, which may
+// be that of the process.
+func TestRequestsLeaveTheirContext(t *testing.T) {
+	concurrencytest.CheckLeaks(t)
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/none":
+			w.WriteHeader(http.StatusNoContent)
+		case "/busy":
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, "busy")
+		default:
+			_, _ = io.WriteString(w, "fine")
+		}
+	})
+	read := func(r *http.Response) { _, _ = io.ReadAll(r.Body) }
+	closed := func(r *http.Response) { _ = r.Body.Close() }
+	for name, k := range map[string]struct {
+		url    string
+		end    func(*http.Response)
+		failed bool
+	}{
+		"read":          {url: url, end: read},
+		"closed":        {url: url, end: closed},
+		"no body":       {url: url + "/none", end: func(*http.Response) {}},
+		"busy":          {url: url + "/busy", end: closed},
+		"no connection": {url: "http://127.0.0.1:1", failed: true},
+	} {
+		for _, learned := range []int{0, 20} { // without a second request, or with one possible
+			h := eager()
+			c := client(t, &concurrencyhttp.Options{Hedger: h})
+			c.Timeout = 0
+			for range learned {
+				if _, err := concurrency.Hedge(t.Context(), h, concurrency.Idempotent(func(context.Context) (int, error) { return 1, nil })); err != nil {
+					t.Fatal(err)
+				}
+			}
+			parent := registered{t.Context(), new(atomic.Int64)}
+			resp, err := get(parent, c, k.url)
+			if (err != nil) != k.failed {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err == nil {
+				k.end(resp)
+			}
+			if n := parent.n.Load(); n != 0 {
+				t.Errorf("%s: %d still wait for the caller's context to end", name, n)
+			}
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+		}
+	}
+}
+
 func TestHedgeClosesABodyItNeverSent(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
