@@ -67,8 +67,8 @@ func (t *transport) detached(ctx context.Context, req *http.Request, sent *atomi
 		}
 	}
 	unlink() // if it is too late the body ends with an error, and the hedge has another answer
-	if resp.Body == http.NoBody {
-		cancel(context.Canceled)
+	if b, ok := resp.Body.(*body); ok && b.ReadCloser == http.NoBody {
+		cancel(context.Canceled) // nobody need close that one
 		return resp, nil
 	}
 	resp.Body = &owned{ReadCloser: resp.Body, cancel: cancel}
