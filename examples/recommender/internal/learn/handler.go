@@ -193,8 +193,10 @@ func (l *Learner) serveFinish(w http.ResponseWriter, r *http.Request) {
 			}
 			left++
 			if first {
-				err := l.runner.Cancel(r.Context(), info.ID, "the run has ended")
-				l.sayf("no more visits: cancelling the rollout: %v", err)
+				l.sayf("no more visits: the rollout is cancelled")
+				if err := l.runner.Cancel(r.Context(), info.ID, "the run has ended"); err != nil {
+					l.sayf("the rollout is not cancelled: %v", err)
+				}
 			}
 		}
 		if left == 0 {
