@@ -2,6 +2,7 @@ package concurrency
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -17,7 +18,7 @@ import (
 
 // calls are what one policy costs around one call that succeeds at once.
 func calls(ctx context.Context) []measure.Group {
-	return []measure.Group{retries(ctx), timeouts(ctx), hedges(ctx), flights(ctx)}
+	return []measure.Group{retries(ctx), timeouts(ctx), hedges(ctx), needed(ctx), flights(ctx)}
 }
 
 // caller makes one call of one and returns its result.
@@ -108,6 +109,48 @@ func hedges(ctx context.Context) measure.Group {
 		{failsafeHedge, withFailsafe(ctx, hedgepolicy.NewWithDelay[int](time.Minute))},
 		{"failsafe-go hedge, live quantile", withFailsafe(ctx, hedgepolicy.NewWithDelayQuantile[int](0.95, 100, 20))},
 	}, measure.Goal{Case: "Hedge", Against: failsafeHedge, AtMost: 0.25})
+}
+
+// needed is what a hedge is for. The time is the mean, most of which is the tail.
+func needed(ctx context.Context) measure.Group {
+	var hedger concurrency.Hedger
+	op := concurrency.Idempotent(oftenStuck())
+	plain := oftenStuck()
+	hedged := func(policy failsafe.Policy[int]) func(context.Context) (int, error) {
+		e, callee := failsafe.With(policy).WithContext(ctx), oftenStuck()
+		called := func(x failsafe.Execution[int]) (int, error) { return callee(x.Context()) }
+		return func(context.Context) (int, error) { return e.GetWithExecution(called) }
+	}
+	g := callGroup(ctx, "hedge, one call of fifty is stuck for 20 ms", "no hedge", []caller{
+		{"no hedge", plain},
+		{"Hedge", func(ctx context.Context) (int, error) { return concurrency.Hedge(ctx, &hedger, op) }},
+		{"failsafe-go hedge after 1 ms", hedged(hedgepolicy.NewWithDelay[int](time.Millisecond))},
+		{"failsafe-go hedge, live quantile", hedged(hedgepolicy.NewWithDelayQuantile[int](0.95, 100, 20))},
+	})
+	g.Units = 50 // or a measurement might have none that is stuck
+	for i, c := range g.Cases {
+		g.Cases[i].Run = func(n int) { c.Run(n * g.Units) }
+	}
+	return g
+}
+
+// oftenStuck answers at once, except every fiftieth time, when it takes 20 ms
+// unless it is told to stop.
+func oftenStuck() func(context.Context) (int, error) {
+	var asked atomic.Int64
+	return func(ctx context.Context) (int, error) {
+		if asked.Add(1)%50 != 0 {
+			return 1, nil
+		}
+		t := time.NewTimer(20 * time.Millisecond)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return 1, nil
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
 }
 
 func flights(ctx context.Context) measure.Group {
