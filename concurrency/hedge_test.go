@@ -289,6 +289,14 @@ func TestHedgerLearns(t *testing.T) {
 			call(h, 3200, rising)
 			near(fmt.Sprint("quantile ", q), h, time.Duration(want)*time.Millisecond)
 		}
+		h = &concurrency.Hedger{Quantile: 1, Ratio: 1e-9} // the slowest there was would be no delay to hedge after
+		call(h, 3200, func(ctx context.Context) (int, error) {
+			if i++; i%50 == 0 {
+				return deaf(time.Second, 1, nil)(ctx)
+			}
+			return deaf(usual, 1, nil)(ctx)
+		})
+		near("quantile 1", h, usual)
 		h = &concurrency.Hedger{Quantile: 0.99}
 		call(h, 99, deaf(usual, 1, nil))
 		if h.Delay() != 0 {
