@@ -19,9 +19,7 @@ var (
 // started in order, so those not started are [started, n). It returns only when
 // no task runs any more.
 func fan(ctx context.Context, name string, limit, n int, task func(context.Context, int) error) (started int, err error) {
-	if limit <= 0 {
-		panic(fmt.Sprintf("concurrency: %s: limit is %d, must be positive", name, limit))
-	}
+	mustLimit(name, limit)
 	if n == 0 {
 		return 0, nil
 	}
@@ -34,12 +32,7 @@ func fan(ctx context.Context, name string, limit, n int, task func(context.Conte
 	defer func() {
 		c.wg.Wait()
 		cancel(errReturned)
-		if c.panicked != nil {
-			panic(c.panicked)
-		}
-		if c.goexit {
-			runtime.Goexit()
-		}
+		c.share()
 	}()
 	c.work(inner)
 	c.wg.Wait()
@@ -65,10 +58,9 @@ type crew struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	err      error
-	panicked *PanicError
-	goexit   bool
+	mu  sync.Mutex
+	err error
+	fate
 }
 
 func (c *crew) work(ctx context.Context) {
@@ -77,11 +69,10 @@ func (c *crew) work(ctx context.Context) {
 		if finished {
 			return
 		}
-		if v := recover(); v != nil {
-			c.stop(nil, newPanicError(v))
-		} else {
-			c.stop(nil, nil)
-		}
+		v := recover()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.cancel(c.meet(v))
 	}()
 	grown := false
 	// ctx derives from the caller's, so a cancellation there is visible here
@@ -98,32 +89,56 @@ func (c *crew) work(ctx context.Context) {
 		}
 		grown = true
 		if err := c.task(ctx, int(i)); err != nil {
-			c.stop(err, nil)
+			c.fail(err)
 			break
 		}
 	}
 	finished = true
 }
 
-// stop records why the fan-out ends before its time and cancels it. Neither
-// err nor p means that the worker's goroutine is exiting.
-func (c *crew) stop(err error, p *PanicError) {
+// fail records the first error and cancels the fan-out.
+func (c *crew) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cause := err
-	switch {
-	case err != nil:
-		if c.err == nil {
-			c.err = err
-		}
-	case p != nil:
-		cause = p
-		if c.panicked == nil {
-			c.panicked = p
-		}
-	default:
-		cause = errGoexit
-		c.goexit = true
+	if c.err == nil {
+		c.err = err
 	}
-	c.cancel(cause) // only the first cause counts
+	c.cancel(err) // only the first cause counts
+}
+
+// fate is how functions ended that did not return.
+type fate struct {
+	panicked *PanicError // the first
+	goexit   bool
+}
+
+// meet records what recover returned in the deferred function that calls it:
+// the value of a panic, or nil where the goroutine exits. It returns the cause
+// with which to cancel the others.
+func (f *fate) meet(v any) error {
+	if v == nil {
+		f.goexit = true
+		return errGoexit
+	}
+	p := newPanicError(v)
+	if f.panicked == nil {
+		f.panicked = p
+	}
+	return p
+}
+
+// share lets the calling goroutine end as the functions did.
+func (f *fate) share() {
+	if f.panicked != nil {
+		panic(f.panicked)
+	}
+	if f.goexit {
+		runtime.Goexit()
+	}
+}
+
+func mustLimit(name string, limit int) {
+	if limit <= 0 {
+		panic(fmt.Sprintf("concurrency: %s: limit is %d, must be positive", name, limit))
+	}
 }

@@ -3,8 +3,8 @@
 //
 // # Fan-out
 //
-// [Map], [MapAll], [Each], [Gather], [GatherAll], [First] and [Join2] share
-// one set of promises:
+// [Map], [MapAll], [Each], [Gather], [GatherAll], [First], [Join2] and [Join3]
+// share one set of promises:
 //
 //   - The limit is an argument. There is no unbounded form, and a limit that
 //     is not positive panics instead of hanging or meaning "unlimited".
@@ -54,6 +54,12 @@
 // multiply, and none that the deadline leaves no time for. [Permanent] and [RetryAfter] mark an
 // error for whoever decides about a repetition; every package of this module
 // reads the same marks.
+//
+// # Sharing
+//
+// [Flight] lets callers that want the same thing at the same time share one
+// call. Who gives up leaves, and does not end it for the others; the last one
+// to leave does.
 //
 // # Services
 //

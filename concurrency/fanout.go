@@ -176,6 +176,36 @@ func Join2[A, B any](ctx context.Context, a func(context.Context) (A, error), b 
 	return va, vb, nil
 }
 
+// Join3 is [Join2] for three functions.
+func Join3[A, B, C any](ctx context.Context, a func(context.Context) (A, error), b func(context.Context) (B, error), c func(context.Context) (C, error)) (A, B, C, error) {
+	mustCall("Join3", a != nil && b != nil && c != nil)
+	var (
+		va A
+		vb B
+		vc C
+	)
+	_, err := fan(ctx, "Join3", 3, 3, func(ctx context.Context, i int) (err error) {
+		switch i {
+		case 0:
+			va, err = a(ctx)
+		case 1:
+			vb, err = b(ctx)
+		default:
+			vc, err = c(ctx)
+		}
+		return err
+	})
+	if err != nil {
+		var (
+			zeroA A
+			zeroB B
+			zeroC C
+		)
+		return zeroA, zeroB, zeroC, err
+	}
+	return va, vb, vc, nil
+}
+
 // withCause adds the reason of a cancellation to an error that says only that
 // there was one, which is all that ctx.Err() tells the function returning it.
 func withCause(ctx context.Context, err error) error {

@@ -129,11 +129,16 @@ func TestNilFunctionsPanicBeforeAnyRuns(t *testing.T) {
 		"First":     func() { _, _ = concurrency.First(ctx, 1, one, nil) },
 		"First 0":   func() { _, _ = concurrency.First[int](ctx, 1) },
 		"Join2":     func() { _, _, _ = concurrency.Join2[int, int](ctx, one, nil) },
-		"Run":       func() { _ = concurrency.Run(ctx, func(context.Context) error { ran.Store(true); return nil }, nil) },
-		"WaitFor":   func() { _, _ = concurrency.WaitFor[int](ctx, 1, nil) },
-		"Do":        func() { _, _ = concurrency.Do[int](ctx, concurrency.NewSemaphore(1, 0), nil) },
-		"Do nil":    func() { _, _ = concurrency.Do(ctx, nil, one) },
-		"Abandon":   func() { _, _ = concurrency.Abandon(ctx, nil, time.Second, one) },
+		"Join3":     func() { _, _, _, _ = concurrency.Join3[int, int, int](ctx, one, one, nil) },
+		"Flight": func() {
+			var f concurrency.Flight[int, int]
+			_, _, _ = f.Do(ctx, 1, nil)
+		},
+		"Run":     func() { _ = concurrency.Run(ctx, func(context.Context) error { ran.Store(true); return nil }, nil) },
+		"WaitFor": func() { _, _ = concurrency.WaitFor[int](ctx, 1, nil) },
+		"Do":      func() { _, _ = concurrency.Do[int](ctx, concurrency.NewSemaphore(1, 0), nil) },
+		"Do nil":  func() { _, _ = concurrency.Do(ctx, nil, one) },
+		"Abandon": func() { _, _ = concurrency.Abandon(ctx, nil, time.Second, one) },
 	} {
 		if panicOf(call) == nil {
 			t.Errorf("%s takes nothing to call", name)
@@ -459,6 +464,41 @@ func TestJoin2(t *testing.T) {
 			a, b, err = concurrency.Join2(t.Context(), f, g)
 			if a != 0 || b != 0 || err != errBoom || time.Since(start) != time.Second {
 				t.Errorf("got %d, %d, %v after %v", a, b, err, time.Since(start))
+			}
+		}
+	})
+}
+
+func TestJoin3(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var began atomic.Int64
+		wait := func(d time.Duration, v int, err error) func(context.Context) (int, error) {
+			return func(ctx context.Context) (int, error) {
+				began.Add(1)
+				select {
+				case <-time.After(d):
+					return v, err
+				case <-ctx.Done():
+					if context.Cause(ctx) != errBoom {
+						t.Errorf("sees the cause %v", context.Cause(ctx))
+					}
+					return -1, ctx.Err()
+				}
+			}
+		}
+		start := time.Now()
+		a, b, c, err := concurrency.Join3(t.Context(), wait(time.Second, 1, nil), wait(time.Second, 2, nil), wait(time.Second, 3, nil))
+		if a != 1 || b != 2 || c != 3 || err != nil || time.Since(start) != time.Second {
+			t.Errorf("got %d, %d, %d, %v after %v", a, b, c, err, time.Since(start))
+		}
+		for bad := range 3 {
+			fs := []func(context.Context) (int, error){wait(time.Hour, 1, nil), wait(time.Hour, 2, nil), wait(time.Hour, 3, nil)}
+			fs[bad] = wait(time.Second, 4, errBoom)
+			start = time.Now()
+			began.Store(0)
+			a, b, c, err = concurrency.Join3(t.Context(), fs[0], fs[1], fs[2])
+			if a != 0 || b != 0 || c != 0 || err != errBoom || began.Load() != 3 || time.Since(start) != time.Second {
+				t.Errorf("%d fails: got %d, %d, %d, %v after %v", bad, a, b, c, err, time.Since(start))
 			}
 		}
 	})

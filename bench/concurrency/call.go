@@ -155,10 +155,19 @@ func oftenStuck() func(context.Context) (int, error) {
 
 func flights(ctx context.Context) measure.Group {
 	var group singleflight.Group
+	var flight concurrency.Flight[string, int]
 	return callGroup(ctx, "one flight per key, alone", "singleflight Do", []caller{
 		{"singleflight Do", func(ctx context.Context) (int, error) {
 			v, err, _ := group.Do("key", func() (any, error) { return one(ctx) })
 			return v.(int), err
+		}},
+		{"Flight, first caller cannot leave", func(context.Context) (int, error) {
+			v, _, err := flight.Do(context.Background(), "key", one)
+			return v, err
+		}},
+		{"Flight", func(ctx context.Context) (int, error) {
+			v, _, err := flight.Do(ctx, "key", one)
+			return v, err
 		}},
 		{"singleflight DoChan, caller can leave", func(ctx context.Context) (int, error) {
 			select {
