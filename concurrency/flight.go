@@ -109,7 +109,7 @@ func (f *Flight[K, V]) run(key K, c *call[V], fn func(context.Context) (V, error
 	returned := false
 	defer func() {
 		if !returned {
-			c.meet(recover())
+			_ = c.meet(recover())
 		}
 		f.mu.Lock()
 		f.land(key, c)
