@@ -87,6 +87,8 @@ var rules = []rule{
 	{"closed broker", "a closed broker refuses to publish, and a second Close is nil", nil, closedBroker},
 	{"consumers keep order and lose nothing", "through messaging.Consumer, with failing handlers and members that come and go, nothing is lost, inverted or overlapping", nil, consumersKeep},
 	{"dead letters arrive", "what fails for good is in the dead-letter topic with its reason, and its key goes on", nil, deadLetters},
+	{"undecodable messages stop nobody", "what cannot be decoded is in the dead-letter topic with its bytes, and its key goes on", nil, undecodable},
+	{"two builds in one group", "members that know a new header and members that do not share a group: nothing is lost or misread, through retries too", nil, twoBuilds},
 	{"lag", "Lag counts what is not settled and the age of the oldest", needsLagger, lag},
 	{"restart", "what was held before the broker died is delivered after it", needsRestart, restart},
 	{"cut", "through a broken connection nothing is lost that was not refused or unknown", needsCut, cut},

@@ -333,6 +333,20 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return inner.Publish(ctx, msgs)
 		}}},
+		{"undecodable messages stop nobody", "bodies are made valid", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			for i := range msgs {
+				if strings.HasSuffix(msgs[i].Topic, ".dead") {
+					msgs[i].Body = []byte(strings.ToValidUTF8(string(msgs[i].Body), "?"))
+				}
+			}
+			return inner.Publish(ctx, msgs)
+		}}},
+		{"two builds in one group", "unknown headers are dropped", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			for i := range msgs {
+				msgs[i].Headers = slices.DeleteFunc(slices.Clone(msgs[i].Headers), func(h driver.Header) bool { return h.Key == "added-in-v2" })
+			}
+			return inner.Publish(ctx, msgs)
+		}}},
 		{"lag", "always none", &broken{lag: func() (int64, time.Duration, error) { return 0, 0, nil }}},
 	} {
 		t.Run(c.rule+"/"+c.fault, func(t *testing.T) {
