@@ -36,11 +36,11 @@ func firstAlarm(d Detector, most int, next func() float64) int {
 // distribution and however small the reference, while looking at every value. And it is not
 // kept by being deaf: a tenth of the allowed alarms do come, where there are no ties.
 func TestEProcessUnderContinuousLooking(t *testing.T) {
-	reps := 300
+	reps := 150
 	switch {
 	case soak:
 		reps = 20_000
-	case racing:
+	case brief():
 		reps = 20
 	}
 	const runLength, horizon = 20_000, 4000 // a chance of at most 0.2
@@ -68,7 +68,7 @@ func TestEProcessUnderContinuousLooking(t *testing.T) {
 			if alarms > atMost(allowed) {
 				t.Errorf("%s, reference of %d: %d alarms in %d runs, %.0f allowed", s.name, n, alarms, reps, allowed)
 			}
-			if s.name == "normal" && n == 2000 && float64(alarms) < allowed/10 && !racing {
+			if s.name == "normal" && n == 2000 && float64(alarms) < allowed/10 && !brief() {
 				t.Errorf("%s, reference of %d: only %d alarms where %.0f are allowed", s.name, n, alarms, allowed)
 			}
 			if soak || testing.Verbose() {
@@ -81,11 +81,11 @@ func TestEProcessUnderContinuousLooking(t *testing.T) {
 // A window of SlidingKS is beyond the limit no more often than alpha says, averaged over
 // references, with ties too.
 func TestSlidingKSLevel(t *testing.T) {
-	reps := 150
+	reps := 60
 	switch {
 	case soak:
 		reps = 20_000
-	case racing:
+	case brief():
 		reps = 10
 	}
 	for _, s := range sources {
@@ -121,7 +121,7 @@ func TestSlidingKSLevel(t *testing.T) {
 // The table in the comment of SlidingKS, and what the comments of PageHinkley and KSWIN say: the mean
 // number of values to an alarm without drift, within a factor of two.
 func TestRunLengths(t *testing.T) {
-	if racing {
+	if brief() {
 		t.Skip("arithmetic in one goroutine")
 	}
 	sliding := func(alpha float64) func(r *rand.Rand) Detector {
@@ -182,11 +182,11 @@ func draws(r *rand.Rand, n int) []float64 {
 // How long it takes to find a shift after a stretch without one. The table is printed; the
 // bounds are twice what was measured when the defaults were chosen.
 func TestDetectionDelay(t *testing.T) {
-	reps := 20
+	reps := 10
 	switch {
 	case soak:
 		reps = 500
-	case racing:
+	case brief():
 		reps = 2
 	}
 	makes := map[string]func(r *rand.Rand) Detector{

@@ -258,7 +258,7 @@ func meanOf(v []float64) float64 {
 
 func TestADWINAgainstAllValuesKept(t *testing.T) {
 	runs := 60
-	if racing {
+	if brief() {
 		runs = 5
 	}
 	drifts := 0
@@ -351,7 +351,7 @@ func TestPageHinkleySides(t *testing.T) {
 // slow is the sliding test by KS, from nothing each time.
 func TestSlidingKSAgainstKS(t *testing.T) {
 	runs := 80
-	if racing {
+	if brief() {
 		runs = 8
 	}
 	drifts, calm := 0, 0

@@ -321,8 +321,8 @@ func (g *goldenTest) samples() (ref, cur []float64) {
 
 var goldenChecks = map[string]func(*goldenTest){
 	"two_sample": func(g *goldenTest) {
-		if n := number(g.want["n"]); racing && n > 200_000 {
-			g.Skip("too large for the race detector")
+		if n := number(g.want["n"]); brief() && n > 200_000 {
+			g.Skip("too large for a run with -short or -race")
 		}
 		ref, cur := g.samples()
 		s := KS(ref, cur)

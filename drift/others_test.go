@@ -121,11 +121,11 @@ func shares(values []float64) []float64 {
 }
 
 func TestOtherRules(t *testing.T) {
-	reps := 100
+	reps := 50
 	switch {
 	case soak:
 		reps = 2000
-	case racing:
+	case brief():
 		reps = 5
 	}
 	t.Logf("share of windows that alarm, %d references of 5,000 rows; Mainstay: two windows in a row, a budget of one false alert in 1,000 windows", reps)
@@ -186,13 +186,13 @@ func check(t *testing.T, kind string, rows int, by float64, reps int, fired map[
 		if most := atMost(2 * float64(reps) / 1000); fired["Mainstay"] > most {
 			t.Errorf("%s, %d rows: %d false alerts of %d, at most %d by the budget", kind, rows, fired["Mainstay"], reps, most)
 		}
-		if !racing && rows == 100 && (kind == "normal values" && share("evidently: Wasserstein / sd >= 0.1") < 0.5 ||
+		if !brief() && rows == 100 && (kind == "normal values" && share("evidently: Wasserstein / sd >= 0.1") < 0.5 ||
 			kind == "20 categories" && share("evidently: Jensen-Shannon >= 0.1") < 0.9) {
 			t.Errorf("%s: the page says that these fire more often than not: %v of %d", kind, fired, reps)
 		}
 		return
 	}
-	if !racing && by == 0.6 && rows >= 200 && share("Mainstay") < 0.95 {
+	if !brief() && by == 0.6 && rows >= 200 && share("Mainstay") < 0.95 {
 		t.Errorf("%s, %d rows: a large drift is found in %d of %d", kind, rows, fired["Mainstay"], reps)
 	}
 }
@@ -243,7 +243,7 @@ func TestOtherDetectors(t *testing.T) {
 	switch {
 	case soak:
 		reps = 200
-	case racing:
+	case brief():
 		reps = 1
 	}
 	for _, c := range []struct {
@@ -283,7 +283,7 @@ func TestOtherDetectors(t *testing.T) {
 			per := float64(alarms) / float64(reps)
 			t.Logf("%-22s sd %5.1f: %.1f alarms in 10,000 values; a shift of one sd found %d times of %d, after %.0f values", c.name, sd, per, found, reps, sum/float64(max(1, found)))
 			switch {
-			case racing:
+			case brief():
 			case c.name == "EProcess" && alarms > atMost(float64(reps)*10_000/100_000):
 				t.Errorf("EProcess, sd %v: %d alarms in %d times 10,000 values", sd, alarms, reps)
 			case c.name == "PageHinkley" && (per > 1 || found < reps):

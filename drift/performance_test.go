@@ -174,11 +174,11 @@ func TestDecayIsFoundThroughLateLabels(t *testing.T) {
 
 // The budget is kept by the performance too: nothing but it, many references.
 func TestPerformanceKeepsTheBudget(t *testing.T) {
-	references := 150
+	references := 60
 	if soak {
-		references *= 30
-	} else if racing {
-		references /= 10
+		references *= 75
+	} else if brief() {
+		references /= 6
 	}
 	clk, w := newClock(), newWorld(22)
 	alerts, expected := 0, 0.0

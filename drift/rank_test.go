@@ -4,7 +4,6 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -219,8 +218,11 @@ func TestLimitsAgainstDeals(t *testing.T) {
 			pool[i] = draw()
 		}
 		rounds := 500
-		if os.Getenv("MAINSTAY_SOAK") != "" {
+		switch {
+		case soak:
 			rounds = 20_000
+		case brief():
+			rounds = 100
 		}
 		var cvm []float64 // statistics
 		cvmLow, adLow := [3]int{}, [3]int{}

@@ -14,15 +14,15 @@ func TestBudgetOfEachWindow(t *testing.T) {
 		window     Window
 		references int
 	}{
-		"sliding":  {Sliding(rows), 12},
-		"timed":    {Every(rows * time.Second), 40},
-		"decaying": {Decaying(rows * time.Second), 12},
+		"sliding":  {Sliding(rows), 6},
+		"timed":    {Every(rows * time.Second), 20},
+		"decaying": {Decaying(rows * time.Second), 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			switch {
 			case soak:
-				c.references *= 60
-			case racing:
+				c.references *= 120
+			case brief():
 				c.references = 1
 			}
 			clk, w := newClock(), newWorld(31)
