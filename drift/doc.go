@@ -23,7 +23,8 @@
 // [Fit] reduces the training columns to a [Reference] of a few kilobytes per
 // feature: cell edges taken from the data and how many rows fell into each. It
 // is immutable, has a content hash as its ID, travels as bytes or JSON, and
-// ships beside the model.
+// ships beside the model. Columns are slices or iterators; a training set that is too large for
+// one machine's memory is fitted in parts, by [Reference.Fit], and added up by [Reference.Merge].
 //
 // # Monitor
 //

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/mainstay-go/mainstay/drift"
@@ -115,6 +116,51 @@ func ExampleReference() {
 	// Output:
 	// {"format":2,"id":"5bc259c052c5ac3452e943736207bbf5","schema":"d5bcf5dcb6db4a428b98102545e92e29","features":[{"name":"plan","kind":"categorical","missing":1,"categories":["free","pro"],"counts":[2,1]}]}
 	// true
+}
+
+// A training set that does not fit into memory is fitted in parts.
+func ExampleReference_Merge() {
+	all := ages(5000, 18) // stands for a file, read a part at a time
+	ref := must(drift.Fit(drift.Numbers("age", all[:1000])))
+	for part := range slices.Chunk(all[1000:], 500) {
+		ref = must(ref.Merge(must(ref.Fit(drift.Numbers("age", part)))))
+	}
+
+	m := must(drift.NewMonitor(ref, nil))
+	for _, age := range all[:2000] {
+		must(m.Numeric("age")).Observe(age + 10)
+	}
+	f := m.Report().Features[0]
+	fmt.Printf("%s, KS on %d values against %d\n", f.Verdict, f.Scores[1].M, f.Scores[1].N)
+	// Output: drift, KS on 2000 values against 5000
+}
+
+// Rows need no column of their own.
+func ExampleNumbersSeq() {
+	type visit struct {
+		Age     float64
+		Country string
+	}
+	visits := []visit{{31, "DE"}, {52, "FR"}, {44, "DE"}}
+	ref := must(drift.Fit(
+		drift.NumbersSeq("age", func(yield func(float64) bool) {
+			for _, v := range visits {
+				if !yield(v.Age) {
+					return
+				}
+			}
+		}),
+		drift.CategoriesSeq("country", func(yield func(string) bool) {
+			for _, v := range visits {
+				if !yield(v.Country) {
+					return
+				}
+			}
+		}),
+	))
+	fmt.Println(ref.ID() == must(drift.Fit(
+		drift.Numbers("age", []float64{31, 52, 44}), drift.Categories("country", []string{"DE", "FR", "DE"}))).ID())
+	// Output: true
 }
 
 // A drift is told once, under an ID that makes what is done about it idempotent.

@@ -125,18 +125,23 @@ func Predictions(name string, scores []float64, labels []bool, threshold float64
 }
 
 func fitPredictions(c Column) (*feature, error) {
-	if len(c.labels) != len(c.numbers) {
-		return nil, fmt.Errorf("%d scores and %d labels", len(c.numbers), len(c.labels))
-	}
 	if !(math.Abs(c.threshold) <= maxThreshold) {
 		return nil, fmt.Errorf("a threshold of %v", c.threshold)
 	}
 	f := fitNumbers(c)
+	return f, f.label(c)
+}
+
+// label counts the labels of scores that were counted.
+func (f *feature) label(c Column) error {
+	if len(c.labels) != len(c.numbers) {
+		return fmt.Errorf("%d scores and %d labels", len(c.numbers), len(c.labels))
+	}
 	f.labels = newLabelled(len(f.counts))
 	for i, x := range c.numbers {
 		if x == x {
 			f.labels.add(cellOf(f.edges, x), x, c.labels[i])
 		}
 	}
-	return f, nil
+	return nil
 }

@@ -3,6 +3,7 @@ package drift
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -66,12 +67,14 @@ type feature struct {
 	index      map[string]int // categorical: place in categories
 }
 
-// Column is one feature's training values, made by [Numbers], [Categories] or [Predictions].
+// Column is one feature's training values, made by [Numbers], [Categories] or [Predictions], or
+// from an iterator by [NumbersSeq] or [CategoriesSeq].
 type Column struct {
-	name    string
-	kind    kind
-	numbers []float64
-	strings []string
+	name      string
+	kind      kind
+	numbers   []float64
+	numberSeq iter.Seq[float64] // in place of numbers
+	strings   iter.Seq[string]
 
 	predictions bool
 	labels      []bool
@@ -89,6 +92,19 @@ func Numbers(name string, values []float64) Column {
 // distinct values, or one that is not UTF-8 of at most 4 KiB, are refused by
 // [Fit]: group or hash them first.
 func Categories(name string, values []string) Column {
+	return CategoriesSeq(name, slices.Values(values))
+}
+
+// NumbersSeq is [Numbers] of values that are in no slice of their own: fields of rows, a file as
+// it is read. It is read once. [Fit] holds the values of this column until it has sorted them,
+// 8 bytes each; [Reference.Fit], which knows the cells, holds none.
+func NumbersSeq(name string, values iter.Seq[float64]) Column {
+	return Column{name: name, kind: numeric, numberSeq: values}
+}
+
+// CategoriesSeq is [Categories] of values that are in no slice of their own. It is read once, and
+// only distinct values are held; after more of them than Fit takes it is read no further.
+func CategoriesSeq(name string, values iter.Seq[string]) Column {
 	return Column{name: name, kind: categorical, strings: values}
 }
 
@@ -103,19 +119,9 @@ func Categories(name string, values []string) Column {
 func Fit(columns ...Column) (*Reference, error) {
 	features := make([]*feature, 0, len(columns))
 	for _, c := range columns {
-		var f *feature
-		switch {
-		case c.predictions && len(c.numbers) > 0:
-			var err error
-			if f, err = fitPredictions(c); err != nil {
-				return nil, featureError(c.name, err)
-			}
-		case c.kind == numeric && len(c.numbers) > 0:
-			f = fitNumbers(c)
-		case c.kind == categorical && len(c.strings) > 0:
-			f = fitCategories(c)
-		default:
-			return nil, featureError(c.name, errors.New("no rows to fit"))
+		f, err := c.fit()
+		if err != nil {
+			return nil, featureError(c.name, err)
 		}
 		features = append(features, f)
 	}
@@ -124,6 +130,23 @@ func Fit(columns ...Column) (*Reference, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+func (c Column) fit() (*feature, error) {
+	if c.numberSeq != nil {
+		c.numbers = slices.Collect(c.numberSeq)
+	}
+	switch {
+	case c.predictions && len(c.numbers) > 0:
+		return fitPredictions(c)
+	case c.kind == numeric && len(c.numbers) > 0:
+		return fitNumbers(c), nil
+	case c.kind == categorical && c.strings != nil:
+		if f := fitCategories(c); f.missing > 0 || len(f.counts) > 0 {
+			return f, nil
+		}
+	}
+	return nil, errors.New("no rows to fit")
 }
 
 // set checks the features, whatever their source, and makes them the content.
@@ -199,14 +222,7 @@ func fitNumbers(c Column) *feature {
 			f.edges = slices.Insert(f.edges, at, below(c.threshold))
 		}
 	}
-	f.counts = make([]int64, len(f.edges)+1)
-	for _, x := range c.numbers {
-		if x != x {
-			f.missing++
-			continue
-		}
-		f.counts[cellOf(f.edges, x)]++
-	}
+	f.count(slices.Values(c.numbers))
 	f.bin = make([]uint8, len(f.counts))
 	for k := range f.bin {
 		// The upper edge stands for its cell. Nothing but a frequent value
@@ -220,14 +236,26 @@ func fitNumbers(c Column) *feature {
 	return f
 }
 
+// count counts numbers into cells whose edges are known.
+func (f *feature) count(values iter.Seq[float64]) {
+	f.counts = make([]int64, len(f.edges)+1)
+	for x := range values {
+		if x != x {
+			f.missing++
+		} else {
+			f.counts[cellOf(f.edges, x)]++
+		}
+	}
+}
+
 func fitCategories(c Column) *feature {
 	f := &feature{name: c.name, kind: categorical}
 	seen := make(map[string]int64)
-	for _, s := range c.strings {
+	for s := range c.strings {
 		if s == "" {
 			f.missing++
-		} else {
-			seen[s]++
+		} else if seen[s]++; len(seen) > maxCategories {
+			break // more than check allows
 		}
 	}
 	for s := range seen {
@@ -299,16 +327,18 @@ func (f *feature) checkPredictions() error {
 }
 
 // kindName tells predictions from other numbers.
-func (f *feature) kindName() string {
-	if f.labels != nil {
+func (f *feature) kindName() string { return kindName(f.kind, f.labels != nil) }
+
+func kindName(k kind, predictions bool) string {
+	if predictions {
 		return "predictions"
 	}
-	return f.kind.String()
+	return k.String()
 }
 
 func (f *feature) checkCategorical() error {
 	if len(f.categories) > maxCategories {
-		return fmt.Errorf("%d categories, more than the limit of %d: group or hash them first", len(f.categories), maxCategories)
+		return fmt.Errorf("more categories than the limit of %d: group or hash them first", maxCategories)
 	}
 	if len(f.counts) != len(f.categories) {
 		return fmt.Errorf("%d counts for %d categories", len(f.counts), len(f.categories))

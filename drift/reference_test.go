@@ -88,7 +88,7 @@ func TestFitRefuses(t *testing.T) {
 		{"a name is", []Column{Numbers("", []float64{1})}},
 		{"a name is", []Column{Numbers("\xff", []float64{1})}},
 		{"no rows", []Column{{}}},
-		{"more than the limit", []Column{Categories("x", many)}},
+		{"more categories than the limit", []Column{Categories("x", many)}},
 		{"not UTF-8", []Column{Categories("x", []string{"\xff"})}},
 	} {
 		_, err := Fit(c.columns...)
