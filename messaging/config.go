@@ -220,13 +220,17 @@ func (c *Consumer) Guarantee() string {
 	}
 	say = append(say, c.opts.Order.String())
 	dead := strings.Join(c.deadLetters(), ", ")
+	anew := ""
+	if can.Durable && !can.Notes && len(c.sub.Delays) == 0 {
+		anew = " (counted anew after a crash)"
+	}
 	switch {
 	case p.MaxAttempts < 0:
 		say = append(say, "attempts without end, only permanent failures to "+dead)
 	case p.MaxAttempts == 1:
 		say = append(say, "1 attempt", "then "+dead)
 	default:
-		say = append(say, fmt.Sprintf("%d attempts", p.MaxAttempts), "then "+dead)
+		say = append(say, fmt.Sprintf("%d attempts%s", p.MaxAttempts, anew), "then "+dead)
 	}
 	return strings.Join(say, ", ")
 }

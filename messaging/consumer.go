@@ -78,10 +78,10 @@ type RetryPolicy struct {
 	// Backoff spaces the inline runs.
 	Backoff concurrency.Backoff
 	// Delays are the times between deliveries; the last repeats. Default:
-	// 10 s, 1 min, 10 min. Meanwhile the message's key waits if order is kept.
-	// Where the broker delays, the wait and the count of attempts outlive the
-	// process; elsewhere the consumer holds the message, and a restart
-	// begins the count again.
+	// 10 s, 1 min, 10 min. Meanwhile the message's key waits if order is kept,
+	// and the other keys go on. The wait and the count of attempts outlive the
+	// process on every broker here: the broker delays the message, or
+	// remembers what was noted of it. Guarantee says if they do not.
 	Delays []time.Duration
 	// DeadLetter is the topic of messages that failed for good, with the
 	// reserved headers of docs/wire.md. Default: "<topic>.dead". It is

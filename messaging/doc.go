@@ -41,7 +41,8 @@
 // next delivery, [Discard] settles without effect. A panic is a failure. What
 // cannot be decoded is permanent and keeps its bytes. A dead letter carries the
 // number of attempts, the group, the topic it comes from and the last error as
-// headers: see docs/wire.md.
+// headers: see docs/wire.md. How often a message was tried, and how long it
+// still waits, outlives the process that tried it.
 //
 // # Ending
 //

@@ -21,8 +21,11 @@ type faulty struct {
 	publish func([]driver.Message) []error
 	settle  func([]driver.Settlement) error
 	receive func() error
+	// note is asked before each note; without it, nothing is noted.
+	note func([]driver.Noted) error
 
 	mu       sync.Mutex
+	notes    map[string]driver.Note
 	out, max int // deliveries unsettled, and the most there were
 }
 
@@ -34,7 +37,7 @@ func (f *faulty) front() *messaging.Broker {
 
 func (f *faulty) Capabilities() driver.Capabilities {
 	c := f.Broker.Capabilities()
-	c.Delay, c.KeyOrder = c.Delay && !f.noDelay, c.KeyOrder && !f.noOrder
+	c.Delay, c.KeyOrder, c.Notes = c.Delay && !f.noDelay, c.KeyOrder && !f.noOrder, f.note != nil
 	return c
 }
 
@@ -82,7 +85,28 @@ func (r *faultyReceiver) Receive(ctx context.Context, limit int) ([]driver.Deliv
 	defer r.f.mu.Unlock()
 	r.f.out += len(ds)
 	r.f.max = max(r.f.max, r.f.out)
+	for i := range ds {
+		if n, ok := r.f.notes[ds[i].ID]; ok {
+			ds[i].Note = &n
+		}
+	}
 	return ds, err
+}
+
+// Note implements driver.Noter.
+func (r *faultyReceiver) Note(_ context.Context, notes []driver.Noted) error {
+	if err := r.f.note(notes); err != nil {
+		return err
+	}
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	if r.f.notes == nil {
+		r.f.notes = make(map[string]driver.Note)
+	}
+	for _, n := range notes {
+		r.f.notes[n.Delivery.ID] = n.Note
+	}
+	return nil
 }
 
 func (r *faultyReceiver) Settle(ctx context.Context, s []driver.Settlement) error {

@@ -3,14 +3,16 @@ package messaging
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
 )
 
 // item is one delivery on its way through a consumer.
 type item struct {
-	raw driver.Delivery
-	d   *Delivery
+	raw   driver.Delivery
+	d     *Delivery
+	until time.Time // not before; zero: at once
 }
 
 func (it *item) isLost() bool {

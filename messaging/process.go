@@ -41,6 +41,10 @@ func (c *Consumer) open(raw *driver.Delivery) *item {
 			d.FirstSeen = t
 		}
 	}
+	it := &item{raw: *raw, d: d}
+	if n := raw.Note; n != nil {
+		used, d.FirstSeen, d.LastError, it.until = n.Attempts, n.FirstSeen, n.LastError, n.NotBefore
+	}
 	d.Attempt = used + max(raw.Attempt, 1)
 	if d.FirstSeen.IsZero() {
 		d.FirstSeen = time.Now()
@@ -54,7 +58,7 @@ func (c *Consumer) open(raw *driver.Delivery) *item {
 			d.Headers = append(d.Headers, x)
 		}
 	}
-	return &item{raw: *raw, d: d}
+	return it
 }
 
 // stamp returns the message's headers with what the group knows about its
@@ -87,6 +91,10 @@ func (s *session) step(ctx context.Context, x *lane) {
 	it, back := s.lanes.head(x)
 	v := verdict{action: driver.Requeue}
 	if !back && !it.isLost() {
+		if left := time.Until(it.until); left > 0 { // it waited elsewhere
+			s.wait(x, it, left)
+			return
+		}
 		v = s.process(ctx, it)
 	}
 	switch {
@@ -113,9 +121,18 @@ func (s *session) hold(x *lane, it *item, v verdict) {
 	again.Attempt++
 	again.LastError = cut(v.err.Error(), wire.MaxError)
 	it.d = &again
+	if s.notes != nil {
+		s.notes <- driver.Noted{Delivery: it.raw, Note: driver.Note{
+			Attempts: it.d.Attempt - 1, FirstSeen: it.d.FirstSeen, NotBefore: time.Now().Add(v.delay), LastError: it.d.LastError,
+		}}
+	}
+	s.wait(x, it, v.delay)
+}
+
+func (s *session) wait(x *lane, it *item, delay time.Duration) {
 	s.lanes.park(x)
 	s.wg.Go(func() {
-		t := time.NewTimer(v.delay)
+		t := time.NewTimer(delay)
 		defer t.Stop()
 		select {
 		case <-t.C:

@@ -102,7 +102,8 @@ func unlessEnded(ctx context.Context, err error) error {
 var errStuck = errors.New("handlers ignore the end of their context and still run")
 
 // session is the life of one receiver. Its goroutines are the caller's, which
-// receives; Concurrency workers, which run handlers; the settler; one for each
+// receives; Concurrency workers, which run handlers; the settler; the noter,
+// where the broker remembers what waits here; one for each
 // assignment that may be revoked; and one for each message that waits here for
 // its retry. All end with it.
 type session struct {
@@ -112,8 +113,9 @@ type session struct {
 	lost  revocations
 
 	settles chan settlement
-	stop    chan struct{} // closed: begin nothing more
-	done    chan struct{} // closed: nothing is left to do
+	notes   chan driver.Noted // nil: the broker remembers nothing
+	stop    chan struct{}     // closed: begin nothing more
+	done    chan struct{}     // closed: nothing is left to do
 	wg      sync.WaitGroup
 }
 
@@ -135,6 +137,10 @@ func (c *Consumer) session(ctx context.Context, r driver.Receiver) (progress boo
 		s.wg.Go(func() { s.work(working) })
 	}
 	s.wg.Go(func() { s.settler(settling, working.Done(), interrupt) })
+	if n, ok := r.(driver.Noter); ok && c.broker.driver.Capabilities().Notes {
+		s.notes = make(chan driver.Noted, room)
+		s.wg.Go(func() { s.noter(values, n) })
+	}
 
 	progress, err = s.receive(receiving)
 	close(s.stop)

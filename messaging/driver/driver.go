@@ -86,6 +86,10 @@ type Capabilities struct {
 	// only for Unordered subscriptions: the broker cannot hold a key back.
 	// Where order is kept, the front waits itself. Not set beside Delay.
 	DelayUnordered bool
+	// Notes: where the front waits itself, the broker remembers a Note beside
+	// the delivery that waits, and receivers are Noters. Without Notes and
+	// without delays, a crash makes the count of attempts begin anew.
+	Notes bool
 	// Replay: a group that is new to a topic begins at the oldest message
 	// there is. Without it, a group gets what is published once it has been
 	// declared.
@@ -165,6 +169,9 @@ type Delivery struct {
 	// out together. The front gives back what a Retry has made stale by it.
 	// From 1 with Capabilities.Delay; 0 without.
 	Turn uint64
+	// Note is what the group had noted of it and not settled since, nil if
+	// nothing: it waits, or ran when its consumer died.
+	Note *Note
 	// Lost is closed when the delivery no longer belongs to the receiver.
 	// Nil: that cannot happen. Deliveries of one assignment share a channel.
 	Lost <-chan struct{}
@@ -213,6 +220,39 @@ func (a Action) String() string {
 		return "retry"
 	}
 	return "no action"
+}
+
+// Note is what a group remembers of a message whose retry waits in the front.
+type Note struct {
+	// Attempts is the number of deliveries that are used up.
+	Attempts int
+	// FirstSeen is when the group got the message first; to the millisecond.
+	FirstSeen time.Time
+	// NotBefore is when the next attempt is due; to the millisecond, later
+	// rather than sooner.
+	NotBefore time.Time
+	// LastError is the text of the last failure. A broker with little room may
+	// cut it.
+	LastError string
+}
+
+// Noted is a delivery with its note.
+type Noted struct {
+	Delivery Delivery
+	Note     Note
+}
+
+// Noter is a Receiver with Capabilities.Notes.
+type Noter interface {
+	Receiver
+	// Note remembers the notes and returns when the broker has them: should
+	// this receiver die, the next delivery of the message comes with the last
+	// one as Delivery.Note, in its place in the order. Settling forgets it,
+	// unless the action is Requeue. The delivery stays handed out, and its key
+	// is the front's to hold back. A note about a lost delivery is ignored, a
+	// note about one that was settled harms nobody.
+	// Called by one goroutine at a time, beside Receive and Settle.
+	Note(ctx context.Context, notes []Noted) error
 }
 
 // Declarer is implemented by brokers whose topics are made and checked by

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -23,8 +24,13 @@ const (
 	most      = 4096
 	mostBytes = 8 << 20
 	// maxGap bounds the records of a partition beyond the first that is not
-	// settled: what a restart delivers again.
+	// settled, where what is settled of them cannot be written down: what a
+	// restart delivers again. farGap bounds them where it can.
 	maxGap = 16384
+	farGap = 1 << 18
+	// long is when the first record that is not settled is a stuck one, and what
+	// is settled beyond it is written down.
+	long = time.Second
 )
 
 // claim is one partition while it belongs to a receiver, whose lock guards it.
@@ -39,10 +45,15 @@ type claim struct {
 	done       *frontier.Tracker
 	next       int64 // offsets below have been queued
 	committed  int64
-	queue      []*ticket     // by offset
-	bytes      int           // of the keys and values in queue
-	room       chan struct{} // holds one: the queue has become short
-	out        int           // handed out and not settled
+	before     memo                  // what former owners wrote down
+	notes      map[int64]driver.Note // of what is not settled
+	changes    int                   // of notes, and of what is settled beyond the frontier
+	told       int                   // of these, the group knows
+	overflow   bool                  // not all of them could be written down
+	queue      []*ticket             // by offset
+	bytes      int                   // of the keys and values in queue
+	room       chan struct{}         // holds one: the queue has become short
+	out        int                   // handed out and not settled
 	paused     bool
 	revoked    bool // nothing is handed out or settled any more
 	committing bool
@@ -83,6 +94,11 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 		receiver: r, session: session, topic: pc.Topic(), partition: pc.Partition(),
 		lane: pc.Topic() + "/" + strconv.Itoa(int(pc.Partition())), lost: make(chan struct{}), idle: make(chan struct{}),
 		room: make(chan struct{}, 1), done: frontier.New(pc.InitialOffset(), 0), next: pc.InitialOffset(), committed: pc.InitialOffset(),
+		notes: make(map[int64]driver.Note),
+	}
+	if err := r.recall(c); err != nil {
+		r.fail(fmt.Errorf("what group %q knows of %s: %w", r.sub.Group, c.lane, err))
+		return nil
 	}
 	r.mu.Lock()
 	r.claims = append(r.claims, c)
@@ -113,6 +129,22 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 	return nil
 }
 
+// recall reads what former owners wrote down, for as long as a broker may take
+// to come back.
+func (r *receiver) recall(c *claim) error {
+	begin := time.Now()
+	for {
+		m, err := r.broker.memoOf(c.topic, r.sub.Group, c.partition)
+		if err == nil {
+			c.before = m
+			return nil
+		}
+		if time.Since(begin) > patience || !sleep(c.session.Context(), 100*time.Millisecond) {
+			return err
+		}
+	}
+}
+
 // add returns how many are in the queue.
 func (c *claim) add(m *sarama.ConsumerMessage) int {
 	r := c.receiver
@@ -123,6 +155,18 @@ func (c *claim) add(m *sarama.ConsumerMessage) int {
 	}
 	c.next = m.Offset + 1
 	c.done.Begin(m.Offset, time.Now())
+	if c.before.settled(m.Offset) {
+		c.changes++
+		c.done.Done(m.Offset)
+		if !c.before.settled(c.next) { // the last of them: nobody else may tell the group
+			r.broker.start(func() { r.commitBehind(c) })
+		}
+		c.flow()
+		return len(c.queue)
+	}
+	if n, ok := c.before.notes[m.Offset]; ok {
+		c.notes[m.Offset] = n
+	}
 	c.queue = append(c.queue, &ticket{claim: c, record: m})
 	c.bytes += size(m)
 	c.flow()
@@ -139,8 +183,12 @@ func size(m *sarama.ConsumerMessage) int { return len(m.Key) + len(m.Value) }
 // flow pauses and resumes fetching. It is called under the receiver's lock
 // whenever the queue or the gap has changed.
 func (c *claim) flow() {
-	full := len(c.queue) >= most || c.bytes >= mostBytes || c.done.Gap() >= maxGap
-	room := len(c.queue) < most/2 && c.bytes < mostBytes/2 && c.done.Gap() < maxGap*3/4
+	gap := farGap
+	if c.overflow {
+		gap = maxGap
+	}
+	full := len(c.queue) >= most || c.bytes >= mostBytes || c.done.Gap() >= gap
+	room := len(c.queue) < most/2 && c.bytes < mostBytes/2 && c.done.Gap() < gap*3/4
 	if len(c.queue) < easy {
 		select {
 		case c.room <- struct{}{}:
@@ -163,9 +211,13 @@ func (c *claim) take(ds []driver.Delivery, limit int) []driver.Delivery {
 	for _, t := range c.queue[:n] {
 		t.out = true
 		c.bytes -= size(t.record)
-		ds = append(ds, driver.Delivery{
+		d := driver.Delivery{
 			Message: decode(t.record), Position: position(t.record, '/'), Lane: c.lane, Lost: c.lost, Native: t.record, Handle: t,
-		})
+		}
+		if n, ok := c.notes[t.record.Offset]; ok {
+			d.Note = &n
+		}
+		ds = append(ds, d)
 	}
 	c.out += n
 	clear(c.queue[:n])
@@ -180,8 +232,20 @@ func (c *claim) ack(t *ticket) {
 	}
 	t.over = true
 	c.out--
+	c.changes++
+	delete(c.notes, t.record.Offset)
 	c.done.Done(t.record.Offset)
 	c.flow()
+}
+
+// dirty reports whether there is something to tell the group: a frontier that
+// moved, notes, and what is settled beyond a record that takes long.
+func (c *claim) dirty() bool {
+	if c.done.Frontier() > c.committed {
+		return true
+	}
+	_, since, _ := c.done.Oldest()
+	return c.changes != c.told && (len(c.notes) > 0 || time.Since(since) > long)
 }
 
 // requeue puts the record back in its place. The next delivery has a ticket of

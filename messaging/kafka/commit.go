@@ -62,6 +62,9 @@ func (r *receiver) commitAll(ctx context.Context, dirty []*claim) (refused []err
 				r.abandon(sent)
 				continue
 			}
+		case errors.Is(err, sarama.ErrOffsetMetadataTooLarge): // the broker is set to take less
+			r.shorten()
+			continue
 		case !looked:
 			looked = true
 			if err := r.broker.control.RefreshCoordinator(r.sub.Group); err != nil {
@@ -77,13 +80,19 @@ func (r *receiver) commitAll(ctx context.Context, dirty []*claim) (refused []err
 	}
 }
 
+// word is what is told about one claim.
+type word struct {
+	offset  int64
+	changes int
+}
+
 // request is made of the claims of one session.
-func (r *receiver) request(dirty []*claim) (session sarama.ConsumerGroupSession, q *sarama.OffsetCommitRequest, sent map[*claim]int64) {
+func (r *receiver) request(dirty []*claim) (session sarama.ConsumerGroupSession, q *sarama.OffsetCommitRequest, sent map[*claim]word) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	sent = make(map[*claim]int64)
+	sent = make(map[*claim]word)
 	for _, c := range dirty {
-		if c.ended || c.done.Frontier() <= c.committed || session != nil && c.session != session {
+		if c.ended || !c.dirty() || session != nil && c.session != session {
 			continue
 		}
 		if session == nil {
@@ -95,14 +104,17 @@ func (r *receiver) request(dirty []*claim) (session sarama.ConsumerGroupSession,
 				q.GroupInstanceId = &id
 			}
 		}
-		sent[c] = c.done.Frontier()
-		q.AddBlockWithLeaderEpoch(c.topic, c.partition, sent[c], -1, 0, "")
+		at := c.done.Frontier()
+		text, complete := encodeMemo(at, c.notes, c.done.Spans(), r.room)
+		c.overflow = !complete
+		sent[c] = word{at, c.changes}
+		q.AddBlockWithLeaderEpoch(c.topic, c.partition, at, -1, 0, text)
 	}
 	return session, q, sent
 }
 
 // send returns the first error of all partitions.
-func (r *receiver) send(q *sarama.OffsetCommitRequest, sent map[*claim]int64) error {
+func (r *receiver) send(q *sarama.OffsetCommitRequest, sent map[*claim]word) error {
 	coordinator, err := r.broker.control.Coordinator(r.sub.Group)
 	if err != nil {
 		return err
@@ -114,17 +126,33 @@ func (r *receiver) send(q *sarama.OffsetCommitRequest, sent map[*claim]int64) er
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for c, offset := range sent {
+	for c, told := range sent {
 		switch kind, ok := answer.Errors[c.topic][c.partition]; {
 		case !ok:
 			err = sarama.ErrIncompleteResponse
 		case kind == sarama.ErrNoError:
-			c.committed = max(c.committed, offset)
+			c.committed, c.told = max(c.committed, told.offset), told.changes
+			c.flow()
 		default:
 			err = kind
 		}
 	}
 	return err
+}
+
+// shorten lets less be written down.
+func (r *receiver) shorten() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.room /= 2
+}
+
+// commitBehind tells the group of a frontier that moved without a settlement.
+// What fails is told with the next one.
+func (r *receiver) commitBehind(c *claim) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, _ = r.commit(ctx, []*claim{c})
 }
 
 // over reports whether c ended with a frontier that nobody knows of.
@@ -135,7 +163,7 @@ func (r *receiver) over(c *claim) bool {
 }
 
 // abandon gives up the claims of a session that has ended.
-func (r *receiver) abandon(claims map[*claim]int64) {
+func (r *receiver) abandon(claims map[*claim]word) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for c := range claims {

@@ -27,11 +27,17 @@
 // # Redelivery
 //
 // Kafka keeps a position for each partition and no state for a message, so a
-// retry waits in the consumer, as messaging.RetryPolicy says: it holds the
-// message, its key waits, the partition's committed position stays before it,
-// and a restart begins the count of attempts again. When 16384 messages of a
-// partition lie beyond one that waits, reading the partition pauses: that many,
-// at most, are delivered again after a crash. Rebalances are cooperative:
+// retry waits in the consumer: it holds the message, its key waits, the others
+// go on, and the partition's committed position stays before it. What the
+// position cannot say is written into the text that Kafka keeps beside it: how
+// often each waiting message was tried, until when it waits, and what is settled
+// beyond it. So the next owner, also after a crash, goes on with the same count
+// and at the same time, and gets only what was not settled. The text has room for
+// some 250 waiting messages of a partition and as many gaps between what is
+// settled (offset.metadata.max.bytes, 4096 bytes); of what does not fit, attempts
+// are counted anew and settled messages come again. When 262144 messages of a
+// partition lie beyond one that waits, or 16384 where they do not fit into the
+// text, reading the partition pauses. Rebalances are cooperative:
 // only the partitions that move are interrupted. Their handlers are told
 // (messaging.ErrRevoked), have a while to give back what they hold, and what
 // was settled before is committed before the next owner begins. A member that
@@ -39,8 +45,7 @@
 //
 // # Unsupported
 //
-// Transactions. Delays and attempt counts that outlive the process: the front
-// holds what is retried. Compacted deletes: an empty body
-// is an empty value, never a tombstone. Topics of one broker with different
+// Transactions. Compacted deletes: an empty body is an empty value, never a
+// tombstone. Topics of one broker with different
 // numbers of partitions: declare those elsewhere.
 package kafka

@@ -35,6 +35,7 @@ type receiver struct {
 	joined bool  // since Consume was called last
 	claims []*claim
 	turn   int
+	room   int // of a memo
 }
 
 // Subscribe implements driver.Broker.
@@ -57,6 +58,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 	}
 	r := &receiver{
 		broker: b, sub: s, client: client, group: group,
+		room:  memoRoom,
 		drain: min(s.Drain, config.Consumer.Group.Rebalance.Timeout-margin),
 		woken: make(chan struct{}, 1), gone: make(chan struct{}), ended: make(chan struct{}), commits: make(chan struct{}, 1),
 	}
@@ -228,12 +230,36 @@ func (r *receiver) settle(s []driver.Settlement) (refused []error, dirty []*clai
 			c.requeue(t)
 		default:
 			c.ack(t)
-			if c.done.Frontier() > c.committed && !slices.Contains(dirty, c) {
+			if c.dirty() && !slices.Contains(dirty, c) {
 				dirty = append(dirty, c)
 			}
 		}
 	}
 	return refused, dirty, nil
+}
+
+// Note implements driver.Noter.
+func (r *receiver) Note(ctx context.Context, notes []driver.Noted) error {
+	r.mu.Lock()
+	var dirty []*claim
+	for i := range notes {
+		t, ok := notes[i].Delivery.Handle.(*ticket)
+		if !ok || t.claim.revoked || t.claim.receiver != r || !t.claim.done.Pending(t.record.Offset) {
+			continue
+		}
+		c := t.claim
+		c.notes[t.record.Offset] = notes[i].Note
+		c.changes++
+		if !slices.Contains(dirty, c) {
+			dirty = append(dirty, c)
+		}
+	}
+	r.mu.Unlock()
+	if len(dirty) == 0 {
+		return nil
+	}
+	_, err := r.commit(ctx, dirty)
+	return err
 }
 
 // Close implements driver.Receiver.

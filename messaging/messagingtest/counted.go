@@ -77,7 +77,11 @@ func (c *counted) Subscribe(ctx context.Context, s driver.Subscription) (driver.
 	if err != nil {
 		return nil, err
 	}
-	return &countedReceiver{r, c}, nil
+	counting := &countedReceiver{r, c}
+	if n, ok := r.(driver.Noter); ok {
+		return &countedNoter{counting, n}, nil
+	}
+	return counting, nil
 }
 
 // Declare implements driver.Driver.
@@ -120,4 +124,15 @@ func (r *countedReceiver) Settle(ctx context.Context, s []driver.Settlement) err
 		}
 	}
 	return err
+}
+
+// countedNoter passes notes on.
+type countedNoter struct {
+	*countedReceiver
+	to driver.Noter
+}
+
+// Note implements driver.Noter.
+func (r *countedNoter) Note(ctx context.Context, notes []driver.Noted) error {
+	return r.to.Note(ctx, notes)
 }

@@ -79,6 +79,9 @@ var rules = []rule{
 	{"requeue", "a requeued message comes again, before later ones of its key, with no attempt counted", nil, requeue},
 	{"retry waits", "a retried message comes again with its new headers, attempts counted anew, and not before its delay", needsDelay, retryWaits},
 	{"retry holds its key", "after a retry no later message of the key overtakes, and other keys go on", needsOrderedDelay, retryHoldsKey},
+	{"notes outlive their receiver", "what was noted of a delivery comes with it to the next receiver, in its order, until it is settled", needsNotes, notesOutlive},
+	{"retries outlive their consumer", "when a consumer dies, a message that waits for a retry comes no sooner than it was due, with its attempts counted on and its key behind it", needsLastingOrder, retriesOutlive},
+	{"unordered retries outlive their consumer", "the same without order, where the broker then delays by itself", needsDelayUnordered, unorderedRetriesOutlive},
 	{"groups are independent", "every group gets every message", nil, groupsIndependent},
 	{"new groups begin at the oldest", "a group that is new to a topic gets what was published before", needsReplay, beginAtOldest},
 	{"members share", "members of a group share its messages: each to one of them, a key to one at a time, none to nobody", needsOrder, membersShare},
@@ -132,6 +135,27 @@ func needsDelay(h Harness) string {
 func needsOrderedDelay(h Harness) string {
 	if c := h.Driver.Capabilities(); !c.Delay || !c.KeyOrder {
 		return "Capabilities.Delay and KeyOrder"
+	}
+	return ""
+}
+
+func needsNotes(h Harness) string {
+	if !h.Driver.Capabilities().Notes {
+		return "Capabilities.Notes"
+	}
+	return ""
+}
+
+func needsLastingOrder(h Harness) string {
+	if c := h.Driver.Capabilities(); !c.Delay && !c.Notes {
+		return "Capabilities.Delay or Notes"
+	}
+	return ""
+}
+
+func needsDelayUnordered(h Harness) string {
+	if !h.Driver.Capabilities().DelayUnordered {
+		return "Capabilities.DelayUnordered"
 	}
 	return ""
 }

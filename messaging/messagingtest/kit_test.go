@@ -28,6 +28,7 @@ type broken struct {
 	verify       func() error
 	receive      func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error)
 	settle       func(r *brokenReceiver, ctx context.Context, s []driver.Settlement) error
+	note         func([]driver.Noted)
 	health       func() error
 	lag          func() (int64, time.Duration, error)
 }
@@ -63,7 +64,17 @@ func (b *broken) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 	if err != nil {
 		return nil, err
 	}
+	if b.note != nil {
+		return &brokenNoter{&brokenReceiver{r, b}}, nil
+	}
 	return &brokenReceiver{r, b}, nil
+}
+
+type brokenNoter struct{ *brokenReceiver }
+
+func (r *brokenNoter) Note(_ context.Context, notes []driver.Noted) error {
+	r.b.note(notes)
+	return nil
 }
 
 func (b *broken) Declare(ctx context.Context, s driver.Subscription) error {
@@ -135,7 +146,47 @@ func TestRulesHoldInMemory(t *testing.T) {
 			held++
 		}
 	}
-	require.Equal(t, len(rules)-2, held, "all but restart and cut")
+	require.Equal(t, len(rules)-4, held, "all but restart, cut, and two of brokers that cannot delay in order")
+}
+
+// noting remembers notes beside a broker in memory. forget is asked before one
+// is kept.
+func noting(forget func(old *driver.Note, n driver.Note) bool) *broken {
+	notes := make(map[string]*driver.Note)
+	return &broken{
+		capabilities: func(c *driver.Capabilities) { c.Delay, c.Notes = false, true },
+		note: func(all []driver.Noted) {
+			for _, n := range all {
+				if !forget(notes[n.Delivery.Topic+n.Delivery.ID], n.Note) {
+					notes[n.Delivery.Topic+n.Delivery.ID] = &n.Note
+				}
+			}
+		},
+		receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			for i := range ds {
+				ds[i].Note = notes[ds[i].Topic+ds[i].ID]
+			}
+			return ds, err
+		},
+	}
+}
+
+func TestRulesAboutNotes(t *testing.T) {
+	for _, rule := range []string{"notes outlive their receiver", "retries outlive their consumer"} {
+		require.NoError(t, run(t, rule, noting(func(*driver.Note, driver.Note) bool { return false })))
+		for fault, forget := range map[string]func(*driver.Note, driver.Note) bool{
+			"nothing is kept":  func(*driver.Note, driver.Note) bool { return true },
+			"the first counts": func(old *driver.Note, _ driver.Note) bool { return old != nil },
+		} {
+			t.Run(rule+"/"+fault, func(t *testing.T) {
+				err := run(t, rule, noting(forget))
+				require.Error(t, err)
+				t.Log(err)
+			})
+		}
+	}
+	require.ErrorContains(t, run(t, "notes outlive their receiver", &broken{}), "no driver.Noter")
 }
 
 // Each fault breaks the rule that names it: a rule which cannot fail proves
@@ -260,6 +311,14 @@ func TestRulesFindFaults(t *testing.T) {
 			return r.Receiver.Settle(ctx, s)
 		}}},
 		{"retry holds its key", "no turns", change(func(d *driver.Delivery) { d.Turn = 0 })},
+		{"retries outlive their consumer", "attempts are forgotten", change(func(d *driver.Delivery) { d.Headers = nil })},
+		{"retries outlive their consumer", "due at once", action(func(s *driver.Settlement) { s.Delay = 0 })},
+		{"retries outlive their consumer", "the key goes on", change(func(d *driver.Delivery) {
+			if strings.HasSuffix(d.ID, "2") {
+				d.Key = "another"
+			}
+		})},
+		{"unordered retries outlive their consumer", "attempts are forgotten", change(func(d *driver.Delivery) { d.Headers = nil })},
 		{"groups are independent", "one group for all", &broken{subscribe: func(s *driver.Subscription) { s.Group = "all" }}},
 		{"new groups begin at the oldest", "they begin at the newest", &broken{declare: func(inner driver.Broker, ctx context.Context, s driver.Subscription) error {
 			if err := inner.(driver.Declarer).Declare(ctx, s); err != nil || s.Group == "" {

@@ -45,7 +45,7 @@ func newBroker(url string, o *Options) *broker {
 
 // Capabilities implements driver.Broker.
 func (b *broker) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Name: "rabbitmq", Durable: true, KeyOrder: true, DelayUnordered: true, MaxBytes: b.maxBytes}
+	return driver.Capabilities{Name: "rabbitmq", Durable: true, KeyOrder: true, DelayUnordered: true, Notes: true, MaxBytes: b.maxBytes}
 }
 
 // start runs f in a goroutine that Close waits for. A closed broker starts

@@ -40,8 +40,10 @@
 // For unordered groups a retry waits at the server, in a queue for each delay
 // of the RetryPolicy, with its attempts counted in a header: it outlives the
 // consumer. The server cannot hold a key back, so where order is kept a retry
-// waits in the consumer: its key waits, the others go on, and a restart begins
-// the count anew. Delays above the server's consumer_timeout, 30 minutes by
+// waits in the consumer: its key waits, the others go on, as long as no more than
+// 256 messages of a queue wait, or wait behind one. How often it was tried and
+// until when it waits is written to a stream beside the queue, where the next
+// consumer finds it, also after a crash, by the ID of the message. Delays above the server's consumer_timeout, 30 minutes by
 // default, make it close the consumer.
 //
 // RabbitMQ counts a delivery whenever a connection ends, also in a restart, so
@@ -60,5 +62,6 @@
 // Delivery of what was published before a group was declared: a queue is not a
 // log. Lag: AMQP does not tell what is handed out and not settled. Priorities,
 // transactions, classic queues. A message without message-id gets another ID
-// at every delivery, since a queue has no positions: an inbox cannot know it.
+// at every delivery, since a queue has no positions: an inbox cannot know it,
+// nor can who counts its attempts after a crash.
 package rabbitmq

@@ -27,6 +27,7 @@ type lane struct {
 	queue   []*ticket // by tag
 	out     int
 	revoked bool
+	noted   map[string]driver.Note // by ID; of what is not settled
 
 	tags tags // of Settle
 }
@@ -59,7 +60,7 @@ func (r *receiver) open(topic, name string, prefetch int) (*lane, error) {
 	}
 	l := &lane{
 		r: r, topic: topic, name: name, ch: ch,
-		lost: make(chan struct{}), idle: make(chan struct{}), over: make(chan struct{}),
+		lost: make(chan struct{}), idle: make(chan struct{}), over: make(chan struct{}), noted: make(map[string]driver.Note),
 	}
 	r.mu.Lock()
 	if r.err == nil {
@@ -78,8 +79,15 @@ func (r *receiver) open(topic, name string, prefetch int) (*lane, error) {
 func (l *lane) read(in <-chan amqp.Delivery) {
 	defer signal(l.r.moved)
 	defer close(l.over)
+	var before map[string]driver.Note // what former owners noted
 	for d := range in {
-		l.add(&d)
+		if d.Redelivered && before == nil && !l.r.sub.Unordered {
+			var err error
+			if before, err = l.recall(); err != nil {
+				l.r.fail(err)
+			}
+		}
+		l.add(&d, before)
 	}
 	l.r.mu.Lock()
 	revoked := l.revoked
@@ -89,10 +97,13 @@ func (l *lane) read(in <-chan amqp.Delivery) {
 	}
 }
 
-func (l *lane) add(d *amqp.Delivery) {
+func (l *lane) add(d *amqp.Delivery, before map[string]driver.Note) {
 	t := &ticket{lane: l, d: d, msg: decode(d, l.topic)}
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
+	if n, ok := before[t.msg.ID]; ok && d.Redelivered {
+		l.noted[t.msg.ID] = n
+	}
 	if !l.revoked {
 		l.queue = append(l.queue, t)
 		l.r.wake()
@@ -102,9 +113,13 @@ func (l *lane) add(d *amqp.Delivery) {
 func (l *lane) take(ds []driver.Delivery, limit int) []driver.Delivery {
 	n := min(limit-len(ds), len(l.queue))
 	for _, t := range l.queue[:n] {
-		ds = append(ds, driver.Delivery{
+		d := driver.Delivery{
 			Message: t.msg, Position: strconv.FormatUint(t.d.DeliveryTag, 10), Lane: l.name, Lost: l.lost, Native: t.d, Handle: t,
-		})
+		}
+		if n, ok := l.noted[t.msg.ID]; ok {
+			d.Note = &n
+		}
+		ds = append(ds, d)
 	}
 	l.out += n
 	clear(l.queue[:n])

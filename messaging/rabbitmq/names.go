@@ -42,6 +42,9 @@ func retryName(topic, group string, d time.Duration) string {
 	return queueName(topic, group) + "/retry-" + d.String()
 }
 
+// notesName names the stream that notes of a partition are written to.
+func notesName(partition string) string { return partition + "/notes" }
+
 // deathName names the exchange that RabbitMQ sends a group's poison messages
 // through: bound to the dead-letter topic, which may change.
 func deathName(topic, group string) string { return queueName(topic, group) + "/dead" }

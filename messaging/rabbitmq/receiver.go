@@ -176,6 +176,9 @@ func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
 			refused = append(refused, fmt.Errorf("%w: acknowledging: %w", driver.ErrRevoked, err))
 		}
 	}
+	for _, ts := range acks {
+		r.forget(ts)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for l, ts := range acks {

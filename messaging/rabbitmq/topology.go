@@ -55,10 +55,15 @@ func (b *broker) workQueues(topic string, s *driver.Subscription) (out []queue) 
 	return out
 }
 
-// retryQueues hold messages for a delay and send them back to the work queue.
-func retryQueues(topic string, s *driver.Subscription) (out []queue) {
+// besides are the queues that retries need: without order, one for each delay,
+// which holds messages and sends them back to the work queue; with order, a
+// stream for each partition, which holds notes.
+func (b *broker) besides(topic string, s *driver.Subscription) (out []queue) {
 	if !s.Unordered {
-		return nil
+		for p := range b.partitions {
+			out = append(out, notesQueue(topic, s.Group, p))
+		}
+		return out
 	}
 	for _, d := range s.Delays {
 		args := dying("", amqp.Table{"x-dead-letter-routing-key": queueName(topic, s.Group), "x-message-ttl": ttl(d)})
@@ -185,7 +190,7 @@ func (b *broker) declareGroup(c *channels, topic string, s *driver.Subscription)
 		}
 	}
 	queues := b.workQueues(topic, s)
-	for _, q := range slices.Backward(slices.Concat(queues, retryQueues(topic, s))) { // see unlike
+	for _, q := range slices.Backward(slices.Concat(queues, b.besides(topic, s))) { // see unlike
 		if err := q.declare(c); err != nil {
 			return err
 		}
@@ -305,7 +310,7 @@ func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
 			if err := b.unlike(c, topic, &s); err != nil {
 				return err
 			}
-			for _, q := range slices.Concat(b.workQueues(topic, &s), retryQueues(topic, &s)) {
+			for _, q := range slices.Concat(b.workQueues(topic, &s), b.besides(topic, &s)) {
 				ok, err := exists(c, q.name)
 				if err != nil {
 					return err

@@ -4,6 +4,7 @@ package frontier
 
 import (
 	"fmt"
+	"iter"
 	"sort"
 	"time"
 )
@@ -80,6 +81,31 @@ func (t *Tracker) Frontier() int64 {
 		return t.at(0).offset
 	}
 	return t.next
+}
+
+// Pending reports whether offset was begun and is not done.
+func (t *Tracker) Pending(offset int64) bool {
+	i := sort.Search(t.n, func(i int) bool { return t.at(i).offset >= offset })
+	return i < t.n && t.at(i).offset == offset && !t.at(i).done
+}
+
+// Spans returns what is done above the frontier, in order: from the first offset to before the
+// second, everything that was begun is done.
+func (t *Tracker) Spans() iter.Seq2[int64, int64] {
+	return func(yield func(from, to int64) bool) {
+		for i := 0; i < t.n; i++ {
+			if !t.at(i).done {
+				continue
+			}
+			from := t.at(i).offset
+			for i+1 < t.n && t.at(i+1).done {
+				i++
+			}
+			if !yield(from, t.at(i).offset+1) {
+				return
+			}
+		}
+	}
 }
 
 // Full reports whether Begin would return false.

@@ -70,6 +70,20 @@ func TestTrackerAgreesWithTheModel(t *testing.T) {
 			"": func(t *rapid.T) {
 				require.Equal(t, m.frontier(), tr.Frontier(), "frontier")
 				require.Equal(t, m.gap(), tr.Gap(), "gap")
+				beyond := map[int64]bool{}
+				for from, to := range tr.Spans() {
+					require.Less(t, from, to)
+					for o := from; o < to; o++ {
+						beyond[o] = true
+					}
+				}
+				for _, o := range m.begun {
+					require.Equal(t, !m.done[o], tr.Pending(o), "pending %d", o)
+					if o >= m.frontier() {
+						require.Equal(t, m.done[o], beyond[o], "span of %d", o)
+					}
+				}
+				require.False(t, tr.Pending(next))
 				o, since, ok := tr.Oldest()
 				require.Equal(t, m.gap() > 0, ok)
 				if ok {
