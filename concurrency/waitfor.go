@@ -12,6 +12,10 @@ import (
 // is cancelled through its context, and WaitFor returns when f does. For
 // functions that cannot be cancelled there is [Abandon].
 //
+// The context costs one allocation, and a timer only if somebody waits for it:
+// asks for Done, derives another from it, or asks for Err over and over. What
+// reads the deadline, to send it on or to set it on a connection, needs none.
+//
 // If f fails after its time is up, the error matches
 // [context.DeadlineExceeded] as well as f's own. A late success is a success:
 // what f did has been done. If d is not positive or ctx is done, f is not
@@ -19,11 +23,15 @@ import (
 func WaitFor[R any](ctx context.Context, d time.Duration, f func(context.Context) (R, error)) (R, error) {
 	mustCall("WaitFor", f != nil)
 	var zero R
-	inner, cancel := context.WithTimeoutCause(ctx, d, &lateError{d})
-	defer cancel()
-	if inner.Err() != nil { // it takes over the end of ctx
-		return zero, endOf(inner)
+	if ctx.Err() != nil {
+		return zero, endOf(ctx)
 	}
+	if d <= 0 {
+		return zero, fmt.Errorf("%w: %w", context.DeadlineExceeded, &lateError{d})
+	}
+	inner := &attempt{Context: ctx}
+	inner.within(d)
+	defer inner.finish()
 	v, err := f(inner)
 	if err == nil {
 		return v, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mainstay-go/mainstay/concurrency"
+	"github.com/mainstay-go/mainstay/concurrency/concurrencytest"
 )
 
 // deaf returns a function that takes d whatever its context says.
@@ -88,6 +89,160 @@ func TestTimeoutsRespectTheCaller(t *testing.T) {
 			}
 			synctest.Wait()
 		})
+	}
+}
+
+// What a context says that nobody waits for: it is asked at these times, and ends
+// as one with a timer does.
+func TestWaitForWithoutATimer(t *testing.T) {
+	type key struct{}
+	for name, c := range map[string]struct {
+		callers time.Duration // the caller's own limit
+		polls   int           // how often a time is looked at
+		ends    time.Duration
+		late    bool
+	}{
+		"looked at once":              {time.Hour, 1, time.Minute, true},
+		"looked at over and over":     {time.Hour, 100, time.Minute, true},
+		"the caller's ends before":    {30 * time.Second, 1, 30 * time.Second, false},
+		"the caller's, over and over": {30 * time.Second, 100, 30 * time.Second, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), c.callers)
+			defer cancel()
+			_, err := concurrency.WaitFor(ctx, time.Minute, func(ctx context.Context) (int, error) {
+				if d, ok := ctx.Deadline(); !ok || d.Sub(start) != c.ends || ctx.Value(key{}) != "value" {
+					t.Errorf("%s: deadline after %v", name, d.Sub(start))
+				}
+				for at := time.Duration(0); at < 90*time.Second; at += 10 * time.Second {
+					synctest.Wait()
+					for range c.polls {
+						if done := ctx.Err() != nil; done != (at >= c.ends) {
+							t.Fatalf("%s: after %v: %v", name, at, ctx.Err())
+						}
+					}
+					time.Sleep(10 * time.Second)
+				}
+				late := strings.Contains(context.Cause(ctx).Error(), "not done within 1m0s")
+				if ctx.Err() != context.DeadlineExceeded || late != c.late {
+					t.Errorf("%s: %v because of %v", name, ctx.Err(), context.Cause(ctx))
+				}
+				select {
+				case <-ctx.Done():
+				default:
+					t.Errorf("%s: Err is set but Done is open", name)
+				}
+				return 0, errBoom
+			})
+			if !errors.Is(err, errBoom) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+// The context of WaitFor is one as any other: what derives from it is linked,
+// what outlives the call finds it ended, and none takes back what it has said.
+func TestContextOfWaitFor(t *testing.T) {
+	concurrencytest.CheckLeaks(t)
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		kept := map[string]context.Context{}
+		call := func(d time.Duration, f func(ctx context.Context) context.Context) context.Context {
+			var keep context.Context
+			_, _ = concurrency.WaitFor(parent, d, func(ctx context.Context) (int, error) {
+				keep = f(ctx)
+				return 1, nil
+			})
+			return keep
+		}
+		before := runtime.NumGoroutine()
+		kept["silent"] = call(time.Minute, func(ctx context.Context) context.Context { return ctx })
+		kept["asked"] = call(time.Minute, func(ctx context.Context) context.Context { ctx.Done(); return ctx })
+		kept["derived"] = call(time.Minute, func(ctx context.Context) context.Context {
+			derived, stop := context.WithTimeout(ctx, time.Hour)
+			_ = stop // what was derived ends with the call
+			if d, ok := derived.Deadline(); !ok || time.Until(d) != time.Minute || runtime.NumGoroutine() != before {
+				t.Errorf("deadline in %v, %d goroutines more", time.Until(d), runtime.NumGoroutine()-before)
+			}
+			return derived
+		})
+		expired := map[string]context.Context{
+			"late": call(time.Minute, func(ctx context.Context) context.Context { time.Sleep(2 * time.Minute); return ctx }),
+			"late and asked": call(time.Minute, func(ctx context.Context) context.Context {
+				derived, stop := context.WithCancel(ctx)
+				_ = stop
+				<-derived.Done()
+				if derived.Err() != context.DeadlineExceeded || !strings.Contains(context.Cause(derived).Error(), "not done within") {
+					t.Errorf("%v because of %v", derived.Err(), context.Cause(derived))
+				}
+				return derived
+			}),
+		}
+		if err := expired["late and asked"].Err(); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		said := map[string]error{}
+		for name, ctx := range kept {
+			said[name] = ctx.Err()
+			if said[name] != context.Canceled {
+				t.Errorf("%s: after the call %v", name, said[name])
+			}
+		}
+		for name, ctx := range expired {
+			kept[name], said[name] = ctx, ctx.Err()
+			if said[name] == nil {
+				t.Errorf("%s: not over after the call", name)
+			}
+		}
+		time.Sleep(2 * time.Hour) // the parent's end comes too late to matter
+		synctest.Wait()
+		for name, ctx := range kept {
+			select {
+			case <-ctx.Done():
+			default:
+				t.Errorf("%s: not done after the call", name)
+			}
+			if ctx.Err() != said[name] || context.Cause(ctx) == nil {
+				t.Errorf("%s: said %v, and then %v because of %v", name, said[name], ctx.Err(), context.Cause(ctx))
+			}
+		}
+	})
+}
+
+// A caller's deadline that has passed without anybody having noticed.
+func TestWaitForNoTimeAtAll(t *testing.T) {
+	_, err := concurrency.WaitFor(passed{t.Context()}, -1, func(context.Context) (int, error) {
+		t.Error("called in vain")
+		return 0, nil
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+type passed struct{ context.Context }
+
+func (passed) Deadline() (time.Time, bool) { return time.Now().Add(-time.Hour), true }
+
+func TestWaitForAllocates(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	reads := func(ctx context.Context) (int, error) {
+		_, ok := ctx.Deadline()
+		if !ok || ctx.Err() != nil {
+			return 0, errBoom
+		}
+		return 1, nil
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := concurrency.WaitFor(ctx, time.Minute, reads); err != nil {
+			t.Error(err)
+		}
+	}); n > 1 {
+		t.Errorf("%v allocations for a deadline that is only read", n)
 	}
 }
 
