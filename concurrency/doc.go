@@ -71,5 +71,5 @@
 //	err := concurrency.Run(ctx, store.Run, consumer.Run, concurrencyhttp.Serve(srv, 5*time.Second))
 //
 // The package imports only the standard library and keeps no global state.
-// Telemetry is polled: see [Stats].
+// Telemetry is polled: see [Stats]. Package otelconc exports it to OpenTelemetry.
 package concurrency
