@@ -141,7 +141,7 @@ func (b *Breaker) settle(s *slot, n int64, known bool, err error) {
 		b.window = window{}
 	case known:
 		total, bad := b.window.add(now, b.width(), failed)
-		if bad > 0 && total >= b.minCalls() && float64(bad) >= b.failureRate()*float64(total) {
+		if total >= b.minCalls() && float64(bad) >= b.failureRate()*float64(total) {
 			b.trip(now)
 		}
 	}

@@ -294,6 +294,58 @@ func TestBreakerRefusesBadInput(t *testing.T) {
 	repeat(t, 1, tiny, nil)
 }
 
+// The zero Breaker has the window that is documented: 10 s.
+func TestBreakerDefaultWindow(t *testing.T) {
+	for after, open := range map[time.Duration]bool{9 * time.Second: true, 10 * time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			var b concurrency.Breaker
+			repeat(t, 19, &b, errBoom)
+			time.Sleep(after)
+			repeat(t, 1, &b, errBoom)
+			if b.Stats().Open != open {
+				t.Errorf("19 failures count after %v: %v", after, !open)
+			}
+		})
+	}
+}
+
+// Who is refused learns how long the breaker will still be open.
+func TestBreakerTellsWhenToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &concurrency.Breaker{MinCalls: 1, OpenFor: time.Minute}
+		time.Sleep(time.Hour)
+		repeat(t, 1, b, nil)
+		time.Sleep(time.Second)
+		repeat(t, 1, b, errBoom)
+		time.Sleep(20 * time.Second)
+		_, after := concurrency.Advice(through(t.Context(), b, nil))
+		if after != 40*time.Second {
+			t.Errorf("come back in %v", after)
+		}
+		time.Sleep(after)
+		repeat(t, 1, b, nil)
+	})
+}
+
+// What was admitted before the breaker opened and closed says nothing about now.
+func TestBreakerForgetsWhatItAdmittedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &concurrency.Breaker{MinCalls: 1, OpenFor: time.Second}
+		old, err := b.Acquire(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		repeat(t, 1, b, errBoom) // opens it
+		time.Sleep(time.Second)
+		repeat(t, 1, b, nil) // closes it
+		failed := errBoom
+		old.Done(&failed)
+		if st := b.Stats(); st.Open || st.InFlight != 0 || st.Failed != 2 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 // What was admitted as n units comes back as n.
 func TestBreakerCountsUnits(t *testing.T) {
 	var b concurrency.Breaker

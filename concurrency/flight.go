@@ -65,7 +65,7 @@ var errSelf = errors.New("concurrency: Flight: the call for a key asks for the s
 // Where ctx can end, f runs on a goroutine of its own, and otherwise on that of
 // the first caller.
 func (f *Flight[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
-	mustCall("Flight", fn != nil)
+	mustCall("Flight.Do", fn != nil)
 	if ctx.Err() != nil {
 		return v, false, fmt.Errorf("concurrency: Flight not asked: %w", endOf(ctx))
 	}

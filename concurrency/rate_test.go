@@ -298,4 +298,9 @@ func TestRateAllocatesNothing(t *testing.T) {
 	if allocs := testing.AllocsPerRun(1000, func() { _, _ = r.Acquire(ctx, 1) }); allocs != 0 {
 		t.Errorf("%v allocations per unit", allocs)
 	}
+	// The whole burst is there at once, too.
+	whole := concurrency.NewRate(1e12, 1)
+	if allocs := testing.AllocsPerRun(1000, func() { _, _ = whole.Acquire(ctx, 1) }); allocs != 0 {
+		t.Errorf("%v allocations for the whole burst", allocs)
+	}
 }

@@ -211,10 +211,10 @@ func (s *Semaphore) dispatch() {
 // shed drops the oldest while they have waited for too long.
 func (s *Semaphore) shed(now time.Time) {
 	allowed := standing
-	if now.Sub(s.empty) > standing {
+	if now.Sub(s.empty) >= standing {
 		allowed = sojourn
 	}
-	for w := s.head; w != nil && now.Sub(w.since) > allowed; w = s.head {
+	for w := s.head; w != nil && now.Sub(w.since) >= allowed; w = s.head {
 		s.unlink(w)
 		s.rejected++
 		w.answer <- false

@@ -156,6 +156,118 @@ func TestSemaphoreLIFOUnderLastingOverload(t *testing.T) {
 	})
 }
 
+// The limits of patience, to the nanosecond.
+func TestSemaphoreLIFOPatience(t *testing.T) {
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		arrive, look time.Duration // beside one that waits from the beginning
+		dropped      []string
+	}{
+		"nobody has waited for long":            {50 * ms, 100*ms - 1, nil},
+		"the queue stands, all lose patience":   {50 * ms, 100 * ms, []string{"first dropped", "second dropped"}},
+		"5 ms of waiting are too long then":     {95 * ms, 100 * ms, []string{"first dropped", "second dropped"}},
+		"who has waited for less is still here": {95*ms + 1, 100 * ms, []string{"first dropped"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := concurrency.NewSemaphore(2, concurrency.LIFO)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			said := make(chan string, 10)
+			held, one := acquire(t, s, 1), acquire(t, s, 1)
+			queue(ctx, s, "first", 2, said)
+			time.Sleep(c.arrive)
+			queue(ctx, s, "second", 2, said)
+			time.Sleep(c.look - c.arrive)
+			one.Done(nil) // room for neither, but somebody looks
+			if got := slices.Sorted(slices.Values(hear(said))); !slices.Equal(got, c.dropped) {
+				t.Errorf("%s: %q", name, got)
+			}
+			cancel()
+			held.Done(nil)
+			synctest.Wait()
+			if st := s.Stats(); st != (concurrency.Stats{Limit: 2, Admitted: 2, Rejected: 2}) {
+				t.Errorf("%s: %+v", name, st)
+			}
+		})
+	}
+}
+
+// Who leaves at the very moment it is admitted has left, and takes nothing along.
+func TestSemaphoreAdmittedTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := concurrency.NewSemaphore(1, concurrency.FIFO)
+		for range 100 {
+			held := acquire(t, s, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			got := make(chan error)
+			go func() {
+				p, err := s.Acquire(ctx, 1)
+				p.Done(nil)
+				got <- err
+			}()
+			synctest.Wait()
+			cancel()
+			held.Done(nil)
+			if err := <-got; !errors.Is(err, context.Canceled) {
+				t.Fatalf("want the end of the context, got %v", err)
+			}
+		}
+		if st := s.Stats(); st != (concurrency.Stats{Limit: 1, Admitted: 100, Rejected: 100}) {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// Complaint 9: a holder that panics wakes nobody, and who leaves in numbers
+// takes the next one's turn along.
+func TestSemaphoreLosesNoTurn(t *testing.T) {
+	for _, q := range []concurrency.Queue{concurrency.FIFO, concurrency.LIFO} {
+		synctest.Test(t, func(t *testing.T) {
+			s := concurrency.NewSemaphore(1, q)
+			said := make(chan string, 200)
+			ctx, cancel := context.WithCancel(t.Context())
+			_ = panicOf(func() {
+				_, _ = concurrency.Do(t.Context(), s, func(context.Context) (int, error) {
+					queue(t.Context(), s, "next", 1, said)
+					panic(errBoom)
+				})
+			})
+			if got := hear(said); !slices.Equal(got, []string{"next"}) {
+				t.Fatalf("queue %d: after a panic %q", q, got)
+			}
+			for range 100 {
+				queue(ctx, s, "many", 1, said)
+			}
+			queue(t.Context(), s, "last", 1, said)
+			cancel()
+			if got := hear(said); len(got) != 100 || slices.Contains(got, "last") {
+				t.Fatalf("queue %d: %d have left, %q", q, len(got), got)
+			}
+			time.Sleep(time.Minute)
+			want := map[concurrency.Queue]string{concurrency.FIFO: "last", concurrency.LIFO: "last dropped"}[q]
+			if got := hear(said); !slices.Equal(got, []string{want}) {
+				t.Errorf("queue %d: %q, want %q", q, got, want)
+			}
+			if st := s.Stats(); st.InFlight != 0 || st.Waiting != 0 {
+				t.Errorf("queue %d: %+v", q, st)
+			}
+		})
+	}
+}
+
+// Only what failed counts as failed.
+func TestSemaphoreCountsFailures(t *testing.T) {
+	s := concurrency.NewSemaphore(1, concurrency.FIFO)
+	for _, outcome := range []error{nil, errBoom, nil} {
+		if err := through(t.Context(), s, outcome); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := s.Stats(); st != (concurrency.Stats{Limit: 1, Admitted: 3, Failed: 1}) {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestSemaphoreNoWait(t *testing.T) {
 	s := concurrency.NewSemaphore(2, concurrency.NoWait)
 	p := acquire(t, s, 2)
