@@ -292,6 +292,21 @@ func TestRatesAreAsRate(t *testing.T) {
 	})
 }
 
+func TestRatesCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := concurrency.NewRates[string](1, 2, 10)
+		for _, key := range []string{"a", "a", "a", "b"} { // a third of one key is too many
+			_, _ = r.For(key).Acquire(t.Context(), 1)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, _ = r.For("b").Acquire(gone, 1)
+		if st := r.Stats(); st != (concurrency.Stats{Limit: 2, Admitted: 3, Rejected: 2}) {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 func TestRateAllocatesNothing(t *testing.T) {
 	r := concurrency.NewRate(1e9, 1_000_000)
 	ctx := t.Context()

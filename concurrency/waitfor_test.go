@@ -60,6 +60,23 @@ func TestWaitFor(t *testing.T) {
 	})
 }
 
+// An error that says why already is not told twice.
+func TestWaitForSaysItOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, err := concurrency.WaitFor(t.Context(), time.Second, func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, context.Cause(ctx)
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || err.Error() != "concurrency: not done within 1s" {
+			t.Error(err)
+		}
+		_, err = concurrency.WaitFor(t.Context(), time.Second, func(context.Context) (int, error) { return 0, errBoom })
+		if err != errBoom {
+			t.Errorf("an error on time became %v", err)
+		}
+	})
+}
+
 func TestTimeoutsRespectTheCaller(t *testing.T) {
 	var o concurrency.Orphans
 	abandon := func(ctx context.Context, d time.Duration, f func(context.Context) (int, error)) (int, error) {
