@@ -113,6 +113,7 @@ type Consumer struct {
 	mu      sync.Mutex
 	running bool
 	trouble map[string]error
+	lanes   *lanes // of the session; nil: there is none
 }
 
 // Consumer returns a member of group that handles the topics of routes. It
@@ -165,6 +166,27 @@ func (c *Consumer) Health(ctx context.Context) error {
 		return c.fail("health", err)
 	}
 	return nil
+}
+
+func (c *Consumer) setLanes(l *lanes) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lanes = l
+}
+
+// held returns how long the oldest message has been held here, 0 if there is none.
+func (c *Consumer) held() time.Duration {
+	c.mu.Lock()
+	l := c.lanes
+	c.mu.Unlock()
+	if l == nil {
+		return 0
+	}
+	since := l.oldest()
+	if since.IsZero() {
+		return 0
+	}
+	return time.Since(since)
 }
 
 // setTrouble records, or with a nil err removes, what Health should say about what.

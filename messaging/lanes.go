@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,9 @@ type item struct {
 	raw   driver.Delivery
 	d     *Delivery
 	until time.Time // not before; zero: at once
+
+	since time.Time // when it came
+	over  bool      // the broker knows
 }
 
 func (it *item) isLost() bool {
@@ -37,6 +41,7 @@ type lanes struct {
 	by         map[laneKey]*lane
 	lingering  []*lane // empty, kept for what Receive may still return
 	held       int     // handed out to us and not settled
+	all        []*item // these, and some that are settled, as they came
 	waiting    int     // of these, in parked lanes
 	active     int     // of these, in a handler
 	received   uint64  // the last Receive that began
@@ -96,9 +101,12 @@ func (l *lanes) ask() uint64 {
 
 // dispatch puts what Receive number seq returned in line.
 func (l *lanes) dispatch(items []*item, seq uint64) {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, it := range items {
+		it.since = now
+		l.all = append(l.all, it)
 		x := l.lane(&it.raw)
 		x.queue = append(x.queue, it)
 		l.held++
@@ -207,11 +215,17 @@ func (l *lanes) unpark(x *lane) {
 	l.ready <- x
 }
 
-// settled notes that the broker knows about n more.
-func (l *lanes) settled(n int) {
+// settled notes that the broker knows about these.
+func (l *lanes) settled(items ...*item) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held -= n
+	l.held -= len(items)
+	for _, it := range items {
+		it.over = true
+	}
+	if len(l.all) > 2*l.held+64 {
+		l.all = slices.DeleteFunc(l.all, func(it *item) bool { return it.over })
+	}
 	if l.finished && l.held == 0 {
 		close(l.empty)
 	}
@@ -235,6 +249,18 @@ func (l *lanes) finish() <-chan struct{} {
 		close(l.empty)
 	}
 	return l.empty
+}
+
+// oldest returns when the oldest came of what is held; zero: there is nothing.
+func (l *lanes) oldest() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, it := range l.all {
+		if !it.over {
+			return it.since
+		}
+	}
+	return time.Time{}
 }
 
 // running returns the number of handlers.

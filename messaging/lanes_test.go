@@ -28,20 +28,20 @@ func TestLaneIsKeptForAReceiveUnderWay(t *testing.T) {
 	under := l.ask()
 	l.away()
 	l.back(x)
-	l.settled(1)
+	l.settled(l.all[0])
 	require.Len(t, l.by, 1)
 
 	l.dispatch(of("2", 1), under)
 	x = take("2", true)
 	l.next(x)
-	l.settled(1)
+	l.settled(l.all[1])
 
 	l.dispatch(append(of("1", 2), of("2", 2)...), l.ask())
 	x = take("1", false)
 	l.next(x)
 	x = take("2", false)
 	l.next(x)
-	l.settled(2)
+	l.settled(l.all[2:]...)
 	require.Empty(t, l.by)
 	require.Empty(t, l.lingering)
 	require.Zero(t, l.held)
@@ -55,4 +55,23 @@ func TestLaneIsKeptForAReceiveUnderWay(t *testing.T) {
 	l.dispatch(nil, under) // which brought nothing
 	require.Empty(t, l.by)
 	require.Empty(t, l.lingering)
+}
+
+// What one message that waits has behind it is not remembered for ever.
+func TestOldestIsFoundAndTheOthersForgotten(t *testing.T) {
+	l := newLanes(&ConsumerOptions{Prefetch: 10}, 100_000)
+	require.Zero(t, l.oldest())
+	stuck := &item{raw: driver.Delivery{Message: driver.Message{Topic: "t", Key: "stuck"}}}
+	l.dispatch([]*item{stuck}, l.ask())
+	since := l.oldest()
+	require.NotZero(t, since)
+	for range 10_000 {
+		it := &item{raw: driver.Delivery{Message: driver.Message{Topic: "t"}}}
+		l.dispatch([]*item{it}, l.ask())
+		l.settled(it)
+	}
+	require.Equal(t, since, l.oldest())
+	require.Less(t, len(l.all), 100)
+	l.settled(stuck)
+	require.Zero(t, l.oldest())
 }

@@ -40,6 +40,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil {
 		return unlessEnded(ctx, err)
 	}
+	defer c.broker.tel.watch(c)()
 	var pause concurrency.Backoff
 	for failures := 0; ; {
 		r, err := c.broker.driver.Subscribe(ctx, c.sub)
@@ -126,6 +127,8 @@ func (c *Consumer) session(ctx context.Context, r driver.Receiver) (progress boo
 		c: c, recv: r, lanes: newLanes(&c.opts, room),
 		settles: make(chan settlement, room), stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	c.setLanes(s.lanes)
+	defer c.setLanes(nil)
 	values := context.WithoutCancel(ctx)
 	working, kill := context.WithCancelCause(values)
 	defer kill(nil)
@@ -219,6 +222,7 @@ func (s *session) settler(ctx context.Context, killed <-chan struct{}, interrupt
 	var (
 		batch []settlement
 		raw   []driver.Settlement
+		items []*item
 	)
 	for {
 		select {
@@ -239,12 +243,15 @@ func (s *session) settler(ctx context.Context, killed <-chan struct{}, interrupt
 		if err := s.tell(ctx, raw, killed); err != nil {
 			interrupt(err) // the receiver's end delivers again what it does not know
 		}
+		items = items[:0]
 		for i := range batch {
 			if batch[i].then != nil {
 				batch[i].then()
 			}
+			items = append(items, batch[i].item)
 		}
-		s.lanes.settled(len(batch))
+		s.lanes.settled(items...)
+		clear(items)
 		clear(batch)
 		clear(raw)
 	}

@@ -36,6 +36,10 @@ type telemetry struct {
 	process    metric.Float64Histogram
 	age        metric.Float64Histogram
 	deliveries metric.Int64Counter
+	meter      metric.Meter
+	lag        metric.Int64ObservableGauge
+	lagAge     metric.Float64ObservableGauge
+	heldAge    metric.Float64ObservableGauge
 	made       sync.Map // *labels by operation, topic and group
 }
 
@@ -58,6 +62,7 @@ func newTelemetry(o *Options, system string) *telemetry {
 		system: semconv.MessagingSystemKey.String(system),
 		tracer: tracers.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)),
 		log:    log,
+		meter:  m,
 	}
 	// An instrument that cannot be made is a no-op one, and the API says so
 	// through its own error handler.
@@ -79,7 +84,47 @@ func newTelemetry(o *Options, system string) *telemetry {
 	t.age = seconds("mainstay.messaging.delivery.age", "Time from the event to the start of its handling.", long...)
 	t.deliveries = count("mainstay.messaging.deliveries", "{delivery}",
 		"Deliveries by what became of them: acked, discarded, retried, dead, requeued, revoked.")
+	age := func(name, help string) metric.Float64ObservableGauge {
+		g, _ := m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(help))
+		return g
+	}
+	t.lag, _ = m.Int64ObservableGauge("mainstay.messaging.lag", metric.WithUnit("{message}"),
+		metric.WithDescription("Messages that a group has not settled. Every member reports all of the group's."))
+	t.lagAge = age("mainstay.messaging.lag.age", "Age of the oldest message that a group has not settled. Every member reports the group's.")
+	t.heldAge = age("mainstay.messaging.held.age",
+		"Time since a member got the oldest message that it has not settled: one that is stuck, or that waits for a retry.")
 	return t
+}
+
+// watch lets the gauges of c be read until the returned function is called. The
+// broker is asked whenever they are.
+func (t *telemetry) watch(c *Consumer) (stop func()) {
+	held := metric.WithAttributes(t.system, semconv.MessagingConsumerGroupName(c.group))
+	of, lags := c.broker.driver.(driver.Lagger)
+	r, err := t.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		o.ObserveFloat64(t.heldAge, c.held().Seconds(), held)
+		if !lags {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		var errs []error
+		for _, topic := range c.topics {
+			n, oldest, err := of.Lag(ctx, topic, c.group)
+			if err != nil {
+				errs = append(errs, c.fail("lag", err))
+				continue
+			}
+			labels := metric.WithAttributes(t.system, semconv.MessagingDestinationName(topic), semconv.MessagingConsumerGroupName(c.group))
+			o.ObserveInt64(t.lag, n, labels)
+			o.ObserveFloat64(t.lagAge, oldest.Seconds(), labels)
+		}
+		return errors.Join(errs...)
+	}, t.lag, t.lagAge, t.heldAge)
+	if err != nil || r == nil {
+		return func() {}
+	}
+	return func() { _ = r.Unregister() }
 }
 
 // labels are the attributes of one topic and, when consuming, group. They are

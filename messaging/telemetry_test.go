@@ -114,3 +114,46 @@ func TestForwardedMessagesKeepTheirTrace(t *testing.T) {
 	require.Len(t, spans.Ended(), 1)
 	require.Equal(t, "b7ad6b7169203331", spans.Ended()[0].Links()[0].SpanContext.SpanID().String())
 }
+
+// What a group has before it, and what is stuck in a member, can be seen while
+// it runs, and are gone when it ends.
+func TestLagIsMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		metrics := sdkmetric.NewManualReader()
+		b := memory.New(&memory.Options{Messaging: messaging.Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(metrics))}})
+		end := make(chan struct{})
+		c := consumer(t, b, &messaging.ConsumerOptions{Concurrency: 1, Timeout: -1}, messaging.On("t", func(context.Context, *messaging.Delivery) error {
+			<-end
+			return nil
+		}))
+		require.NoError(t, c.Declare(t.Context()))
+		publish(t, b, msg("1", "a"), msg("2", "a"), msg("3", "b"))
+		time.Sleep(time.Minute)
+		stop := start(t, c)
+		time.Sleep(30 * time.Second)
+		gauges := func() map[string]float64 {
+			var data metricdata.ResourceMetrics
+			require.NoError(t, metrics.Collect(t.Context(), &data))
+			got := make(map[string]float64)
+			for _, m := range data.ScopeMetrics[0].Metrics {
+				switch x := m.Data.(type) {
+				case metricdata.Gauge[int64]:
+					for _, p := range x.DataPoints {
+						got[m.Name] = float64(p.Value)
+					}
+				case metricdata.Gauge[float64]:
+					for _, p := range x.DataPoints {
+						got[m.Name] = p.Value
+					}
+				}
+			}
+			return got
+		}
+		require.Equal(t, map[string]float64{"mainstay.messaging.lag": 3, "mainstay.messaging.lag.age": 90, "mainstay.messaging.held.age": 30}, gauges())
+		close(end)
+		synctest.Wait()
+		require.Equal(t, map[string]float64{"mainstay.messaging.lag": 0, "mainstay.messaging.lag.age": 0, "mainstay.messaging.held.age": 0}, gauges())
+		require.NoError(t, stop())
+		require.Empty(t, gauges())
+	})
+}

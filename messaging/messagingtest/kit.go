@@ -70,7 +70,7 @@ var rules = []rule{
 	{"every field arrives", "a message is delivered with every field and header as it was published", nil, everyField},
 	{"bytes are not shared", "a published body may be changed after Publish, a delivered one by who got it", nil, bytesNotShared},
 	{"results are aligned", "Publish answers for each message in its place, and one refused takes no other with it", needsLimit, resultsAligned},
-	{"missing topics are named", "Verify, and after it Subscribe, refuse a topic that does not exist, by name; Declare makes it, twice without harm", needsDeclarer, missingTopics},
+	{"missing topics are named", "Verify, and after it Subscribe and Publish, refuse a topic that does not exist, by name; Declare makes it, twice without harm", needsDeclarer, missingTopics},
 	{"order per key", "messages of one key are delivered in the order of publishing", needsOrder, orderPerKey},
 	{"limit is binding", "Receive returns no more than its limit and stops waiting when its context ends", nil, limitBinding},
 	{"acked is gone", "an acked message is not delivered again, not even to the next member", nil, ackedIsGone},
@@ -93,6 +93,7 @@ var rules = []rule{
 	{"undecodable messages stop nobody", "what cannot be decoded is in the dead-letter topic with its bytes, and its key goes on", nil, undecodable},
 	{"two builds in one group", "members that know a new header and members that do not share a group: nothing is lost or misread, through retries too", nil, twoBuilds},
 	{"lag", "Lag counts what is not settled and the age of the oldest", needsLagger, lag},
+	{"waiting is bounded", "while the broker cannot be reached, publishing and receiving end with their contexts, and what was refused or unknown can be published afterwards", needsCut, waitingBounded},
 	{"restart", "what was held before the broker died is delivered after it", needsRestart, restart},
 	{"cut", "through a broken connection nothing is lost that was not refused or unknown", needsCut, cut},
 }

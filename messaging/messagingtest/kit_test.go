@@ -129,7 +129,7 @@ func run(t *testing.T, name string, b *broken) (err error) {
 	require.GreaterOrEqual(t, at, 0, "no rule %q", name)
 	synctest.Test(t, func(t *testing.T) {
 		b.Broker = broker()
-		s := newScene(Harness{Driver: b})
+		s := newScene(Harness{Driver: b, Cut: time.Sleep})
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		err = rules[at].check(ctx, s)
@@ -146,7 +146,7 @@ func TestRulesHoldInMemory(t *testing.T) {
 			held++
 		}
 	}
-	require.Equal(t, len(rules)-4, held, "all but restart, cut, and two of brokers that cannot delay in order")
+	require.Equal(t, len(rules)-5, held, "all but restart, two that cut, and two of brokers that cannot delay in order")
 }
 
 // noting remembers notes beside a broker in memory. forget is asked before one
@@ -405,6 +405,20 @@ func TestRulesFindFaults(t *testing.T) {
 				msgs[i].Headers = slices.DeleteFunc(slices.Clone(msgs[i].Headers), func(h driver.Header) bool { return h.Key == "added-in-v2" })
 			}
 			return inner.Publish(ctx, msgs)
+		}}},
+		{"missing topics are named", "publishing makes the topic", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			if err := inner.(driver.Declarer).Declare(ctx, driver.Subscription{Topics: []string{msgs[0].Topic}}); err != nil {
+				return []error{err}
+			}
+			return inner.Publish(ctx, msgs)
+		}}},
+		{"waiting is bounded", "publishing has a timeout of its own", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			time.Sleep(10 * time.Second)
+			return inner.Publish(ctx, msgs)
+		}}},
+		{"waiting is bounded", "receiving has a timeout of its own", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			time.Sleep(10 * time.Second)
+			return r.Receiver.Receive(ctx, limit)
 		}}},
 		{"lag", "always none", &broken{lag: func() (int64, time.Duration, error) { return 0, 0, nil }}},
 	} {

@@ -172,6 +172,10 @@ func missingTopics(ctx context.Context, s *scene) error {
 	} else if !errors.Is(err, driver.ErrUnroutable) || !strings.Contains(err.Error(), s.topic) {
 		return fmt.Errorf("Subscribe to a missing topic gave %q, want ErrUnroutable and its name", says(err))
 	}
+	errs := s.Driver.Publish(ctx, []driver.Message{s.message(0, 1)})
+	if len(errs) != 1 || !errors.Is(errs[0], driver.ErrUnroutable) || !strings.Contains(errs[0].Error(), s.topic) {
+		return fmt.Errorf("publishing to a missing topic gave %q, want ErrUnroutable and its name", errs)
+	}
 	for range 2 {
 		if err := d.Declare(ctx, sub); err != nil {
 			return fmt.Errorf("declare: %w", err)

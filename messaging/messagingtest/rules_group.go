@@ -350,6 +350,76 @@ func cut(ctx context.Context, s *scene) error {
 	return s.drainAll(ctx, total)
 }
 
+func waitingBounded(ctx context.Context, s *scene) error {
+	const patient, most = 300 * time.Millisecond, 5 * time.Second
+	if _, err := s.publish(ctx, 1, 1); err != nil {
+		return err
+	}
+	r, err := s.join(ctx, s.group)
+	if err != nil {
+		return err
+	}
+	within := func(what string, f func(context.Context) error) error {
+		short, cancel := context.WithTimeout(ctx, patient)
+		defer cancel()
+		begin := time.Now()
+		err := f(short)
+		if took := time.Since(begin); took > most {
+			return fmt.Errorf("%s took %v, its context ended after %v", what, took, patient)
+		}
+		return err
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		s.Cut(2 * time.Second)
+	}()
+	defer func() { <-over }()
+	sent := 1
+	for reachable := false; !reachable; {
+		select {
+		case <-over:
+			reachable = true
+		default:
+		}
+		m := []driver.Message{s.message(sent, 1)}
+		err := within("publishing", func(ctx context.Context) error {
+			err := s.send(ctx, m)
+			if err != nil && ctx.Err() == nil {
+				<-ctx.Done() // it knew sooner; do not ask all the time
+			}
+			if err == nil {
+				sent++
+			}
+			return nil
+		})
+		if err == nil {
+			err = within("receiving", func(ctx context.Context) error {
+				_, _ = r.Receive(ctx, 1) // what came, and an error, are other rules' matter
+				return nil
+			})
+		}
+		if err != nil {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := r.Close(ctx); err != nil && ctx.Err() != nil {
+		return err
+	}
+	for { // what was refused, or became unknown, is published again
+		err := s.send(ctx, []driver.Message{s.message(sent, 1)})
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("publishing does not come back: %w", err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return s.drainAll(ctx, sent+1)
+}
+
 // drainAll receives until total messages have come, as the front does:
 // subscribing anew after an error.
 func (s *scene) drainAll(ctx context.Context, total int) error {
