@@ -3,6 +3,8 @@ package concurrency_test
 import (
 	"context"
 	"errors"
+	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,4 +168,43 @@ func BenchmarkTimeouts(b *testing.B) {
 			_, _ = concurrency.Retry(ctx, nil, op)
 		}
 	})
+}
+
+// BenchmarkStream reports ns/task beside the fan-out that does the same work.
+func BenchmarkStream(b *testing.B) {
+	for _, load := range []struct {
+		name     string
+		limit, n int
+		f        func(int) int
+	}{
+		{"Empty/limit=64", 64, 10_000, func(i int) int { return i }},
+		{"Sum100/limit=2", 2, 100_000, sum100},
+		{"1ms/limit=100", 100, 1000, func(i int) int { time.Sleep(time.Millisecond); return i }},
+	} {
+		for _, c := range []struct {
+			name string
+			run  func(limit, n int, f func(int) int) []int
+		}{{"Map", mapped}, {"Stream", streamed(concurrency.Stream)}, {"StreamUnordered", streamed(concurrency.StreamUnordered)}} {
+			b.Run(load.name+"/"+c.name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					c.run(load.limit, load.n, load.f)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(load.n), "ns/task")
+			})
+		}
+	}
+}
+
+type streamFunc func(context.Context, int, iter.Seq2[int, error], func(context.Context, int) (int, error)) iter.Seq2[int, error]
+
+func streamed(stream streamFunc) func(limit, n int, f func(int) int) []int {
+	return func(limit, n int, f func(int) int) []int {
+		out := make([]int, 0, n)
+		call := func(_ context.Context, i int) (int, error) { return f(i), nil }
+		for v := range stream(context.Background(), limit, concurrency.From(slices.Values(upTo(n))), call) {
+			out = append(out, v)
+		}
+		return out
+	}
 }

@@ -27,6 +27,24 @@
 // Workers pull the next index; items are never handed out in chunks, so a slow
 // item delays no other while a worker is free.
 //
+// # Streams
+//
+// [Stream] and [StreamUnordered] are fan-outs over an iter.Seq2[T, error]: over
+// what has no length, does not fit into memory, or is wanted as it comes. What
+// they return is such a sequence again, and [Batch] makes slices of one, so
+// stages nest and the loop over the last is the whole pipeline:
+//
+//	rows := concurrency.Stream(ctx, 8, concurrency.From(ids), fetch)
+//	for n, err := range concurrency.Stream(ctx, 2, concurrency.Batch(ctx, rows, 100, time.Second), store) {
+//
+// The promises are those above, with these in place of alignment and failure:
+//
+//   - At most 2*limit elements are between the source and the loop. Within that
+//     window, reading and working go on while the loop's body runs.
+//   - An error stands in its place among the results, and passes by the f of the
+//     next stage. It ends nothing: leave the loop to end the stream.
+//   - Leaving the loop, however, ends all stages and joins what they started.
+//
 // # Limiters
 //
 // A [Limiter] admits or refuses, and learns from the result. [Semaphore] is the

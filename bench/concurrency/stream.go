@@ -1,10 +1,14 @@
 package concurrency
 
 import (
+	"context"
+	"slices"
+
 	"github.com/destel/rill"
 	"github.com/sourcegraph/conc/stream"
 
 	"github.com/mainstay-go/mainstay/bench/measure"
+	"github.com/mainstay-go/mainstay/concurrency"
 )
 
 func streams() []measure.Group {
@@ -19,9 +23,21 @@ func streams() []measure.Group {
 func streamContenders() []contender {
 	return []contender{
 		{ideal, atomicIndex},
+		{"Stream", streamed},
 		{"conc stream", concStream},
 		{"rill OrderedMap", rillOrderedMap},
 	}
+}
+
+func streamed(l load) []int {
+	out := make([]int, 0, len(l.in))
+	src := concurrency.From(slices.Values(l.in))
+	f := func(_ context.Context, i int) (int, error) { return l.task(i), nil }
+	for v, err := range concurrency.Stream(context.Background(), l.limit, src, f) {
+		must(err == nil)
+		out = append(out, v)
+	}
+	return out
 }
 
 func concStream(l load) []int {
