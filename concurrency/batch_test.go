@@ -122,14 +122,17 @@ func TestBatchesOfChance(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 3))
 			n, count, wait := 1+r.IntN(6), r.IntN(50), time.Duration(r.IntN(20))*time.Millisecond
 			came := make([]time.Time, count)
-			failed := make([]bool, count)
+			pauses, failed := make([]time.Duration, count), make([]bool, count)
+			for i := range count { // before the source runs, which it does beside the loop
+				pauses[i], failed[i] = time.Duration(r.IntN(10))*time.Millisecond, r.IntN(9) == 0
+			}
 			src := func(yield func(int, error) bool) {
 				for i := range count {
-					time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond)
+					time.Sleep(pauses[i])
 					came[i] = time.Now()
 					var err error
-					if r.IntN(9) == 0 {
-						failed[i], err = true, errBoom
+					if failed[i] {
+						err = errBoom
 					}
 					if !yield(i, err) {
 						return
