@@ -253,24 +253,3 @@ func TestBatchPanicsAndGoexit(t *testing.T) {
 		t.Errorf("recovered %v", v)
 	}
 }
-
-func TestStreamsRefuse(t *testing.T) {
-	ctx := t.Context()
-	for name, c := range map[string]struct {
-		call func()
-		want string
-	}{
-		"Stream 0":           {func() { concurrency.Stream(ctx, 0, numbers(1), square) }, "concurrency: Stream: limit is 0, must be positive"},
-		"StreamUnordered -1": {func() { concurrency.StreamUnordered(ctx, -1, numbers(1), square) }, "concurrency: StreamUnordered: limit is -1, must be positive"},
-		"Stream f":           {func() { concurrency.Stream[int, int](ctx, 1, numbers(1), nil) }, "concurrency: Stream: nothing to call: nil function"},
-		"Stream src":         {func() { concurrency.Stream(ctx, 1, nil, square) }, "concurrency: Stream: nothing to call: nil function"},
-		"Unordered f":        {func() { concurrency.StreamUnordered[int, int](ctx, 1, numbers(1), nil) }, "concurrency: StreamUnordered: nothing to call: nil function"},
-		"Batch 0":            {func() { concurrency.Batch(ctx, numbers(1), 0, 1) }, "concurrency: Batch: n is 0, must be positive"},
-		"Batch src":          {func() { concurrency.Batch[int](ctx, nil, 1, 1) }, "concurrency: Batch: nothing to call: nil function"},
-		"From":               {func() { concurrency.From[int](nil) }, "concurrency: From: nothing to call: nil function"},
-	} {
-		if got := panicOf(c.call); got != c.want {
-			t.Errorf("%s panics with %v, want %q", name, got, c.want)
-		}
-	}
-}

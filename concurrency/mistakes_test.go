@@ -75,6 +75,30 @@ var mistakes = map[string][]func(*testing.T, string){
 		panics(func(ctx context.Context) { concurrency.MapAll(ctx, 0, upTo(3), square) }),
 		panics(func(ctx context.Context) { concurrency.MapAll[int, int](ctx, 1, nil, nil) }),
 	},
+	"From": {
+		panics(func(context.Context) { concurrency.From[int](nil) }),
+	},
+	"Stream": {
+		panics(func(ctx context.Context) { concurrency.Stream(ctx, 0, numbers(1), square) }),
+		panics(func(ctx context.Context) { concurrency.Stream(ctx, 1, nil, square) }),
+		panics(func(ctx context.Context) { concurrency.Stream[int, int](ctx, 1, numbers(1), nil) }),
+	},
+	"StreamUnordered": {
+		panics(func(ctx context.Context) { concurrency.StreamUnordered(ctx, -1, numbers(1), square) }),
+		panics(func(ctx context.Context) { concurrency.StreamUnordered(ctx, 1, nil, square) }),
+		panics(func(ctx context.Context) { concurrency.StreamUnordered[int, int](ctx, 1, numbers(1), nil) }),
+	},
+	"Batch": {
+		panics(func(ctx context.Context) { concurrency.Batch(ctx, numbers(1), 0, time.Second) }),
+		panics(func(ctx context.Context) { concurrency.Batch(ctx, numbers(1), -1, time.Second) }),
+		panics(func(ctx context.Context) { concurrency.Batch[int](ctx, nil, 1, time.Second) }),
+		harmless(func(ctx context.Context) bool { // a wait of no length: none waits
+			for b, err := range concurrency.Batch(ctx, numbers(1), 2, -time.Second) {
+				return err == nil && len(b) == 1
+			}
+			return false
+		}),
+	},
 	"Each": {
 		panics(func(ctx context.Context) {
 			_ = concurrency.Each(ctx, 0, []int{}, func(context.Context, int) error { return nil })

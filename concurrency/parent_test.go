@@ -41,7 +41,24 @@ func TestALongLivedParentKeepsNothing(t *testing.T) {
 		"Gather": func() { _, _ = concurrency.Gather(parent, 2, watched, watched) },
 		"First":  func() { _, _ = concurrency.First(parent, 2, watched, waits) },
 		"Join2":  func() { _, _, _ = concurrency.Join2(parent, watched, watched) },
-		"Run":    func() { _ = concurrency.Run(parent, func(context.Context) error { return nil }) },
+		"Stream": func() { // one that is left, and one that ends
+			for range 2 {
+				for range concurrency.Stream(parent, 2, numbers(3), square) {
+					n++
+					if n%2 == 0 {
+						break
+					}
+				}
+			}
+		},
+		"Batch": func() {
+			for range concurrency.Batch(parent, numbers(3), 2, time.Hour) {
+				if n++; n%2 == 0 {
+					break
+				}
+			}
+		},
+		"Run": func() { _ = concurrency.Run(parent, func(context.Context) error { return nil }) },
 		"Do": func() {
 			_, _ = concurrency.Do(parent, semaphore, func(ctx context.Context) (int, error) {
 				return concurrency.Do(ctx, &breaker, watched)
