@@ -87,62 +87,6 @@ func (w *world) feeder2(m *Monitor, ref *Reference) *feeder {
 	return f
 }
 
-// The budget holds where nothing but it stands between noise and an alert: no
-// least effect, no cooldown, many references, and so short a FalseAlarm that
-// a few are to be expected. It also is not held by never alerting: the conservative
-// parts cost less than a factor of 30.
-func TestFalseAlarmBudget(t *testing.T) {
-	for _, c := range []struct {
-		name             string
-		confirm          int
-		ref, rows        int
-		references, each int // references, windows for each
-		perWindow        float64
-	}{
-		// perWindow is so small that the level stays below maxLevel, which would
-		// otherwise be what is tested; checked below.
-		{"one window", 1, 5000, 500, 20, 10, 0.01},
-		{"two windows", 2, 5000, 500, 10, 20, 0.0015},
-		{"two windows, small reference", 2, 2500, 1500, 10, 12, 0.006},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			switch {
-			case soak:
-				c.references *= 120
-			case brief():
-				c.references /= 5
-			}
-			clk := newClock()
-			step := time.Second
-			open := step * time.Duration(c.rows)
-			alerts, expected := 0, 0.0
-			w := newWorld(uint64(c.confirm*1000 + c.ref))
-			for range c.references {
-				m, err := NewMonitor(w.reference(t, c.ref, traits), &MonitorOptions{
-					Window: Tumbling(c.rows), FalseAlarm: time.Duration(float64(open) / c.perWindow),
-					MinEffect: -1, Confirm: c.confirm, Recover: 1, Cooldown: -1, Now: clk.Now,
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if l := m.opt.level(open, 1/float64(len(traits))); l >= 0.9*maxLevel {
-					t.Fatalf("the level is %v: the cap decides, and not the budget", l)
-				}
-				w.feeder(t, m, traits).rows(c.rows*c.each, clk.step(step))
-				alerts += len(taken(m))
-				expected += c.perWindow * float64(c.each)
-			}
-			t.Logf("%d alerts, budget %.1f", alerts, expected)
-			if most := atMost(expected); alerts > most {
-				t.Errorf("%d alerts without drift; the budget is %.1f, and %d are a 1 in 100,000 chance", alerts, expected, most)
-			}
-			if soak && float64(alerts) < expected/30 {
-				t.Errorf("only %d alerts for a budget of %.1f: the levels are not what they are meant to be", alerts, expected)
-			}
-		})
-	}
-}
-
 // As a service would run it: the default options, twenty seeds, with and without a shift.
 func TestTwentySeeds(t *testing.T) {
 	seeds := uint64(20)
@@ -224,7 +168,7 @@ func TestSparseBinsArePooled(t *testing.T) {
 		pooled, plain := 0, 0
 		for range reps {
 			ref, cur := draw(2000, 0), draw(200, 0)
-			if pooledHomogeneity(ref, cur).Drifted(0.001) {
+			if homogeneity(poolSparse(ref, cur)).Drifted(0.001) {
 				pooled++
 			}
 			if ChiSquare(ref, cur).Drifted(0.001) {
@@ -238,7 +182,7 @@ func TestSparseBinsArePooled(t *testing.T) {
 		}
 		// What is pooled is still seen: a third of the rows moves into the last bin.
 		for range 20 {
-			if s := pooledHomogeneity(draw(2000, 0), draw(200, 1.0/3)); !s.Drifted(0.001) {
+			if s := homogeneity(poolSparse(draw(2000, 0), draw(200, 1.0/3))); !s.Drifted(0.001) {
 				t.Errorf("%s: a third of the rows has moved: %+v", name, s)
 			}
 		}

@@ -115,23 +115,46 @@ func countTotals(caller string, ref, cur []int) (n, m int) {
 // times nominal there, for tables of 10 to 100 skewed categories.
 const sparse = 20
 
-// pooledHomogeneity is chi-square after sparse bins have been joined, with a P that holds far
+// homogeneity is chi-square of bins that are not sparse, with a P that holds far
 // out in the tail, where a budget needs it. Pearson's statistic grows too fast there
 // in skewed tables: at 1e-6 it rejected 2 times as often as it says, measured. The
 // likelihood ratio G has the right rate of decay (Sanov), and is a little too large in the
 // middle. P is the larger of both.
-func pooledHomogeneity(ref, cur []int) Score {
-	r, c := poolSparse(ref, cur)
-	s := ChiSquare(r, c)
+func homogeneity(ref, cur []int) Score {
+	s := ChiSquare(ref, cur)
 	if s.HasP {
-		s.P = max(s.P, GTest(r, c).P)
+		s.P = max(s.P, GTest(ref, cur).P)
 	}
 	return s
 }
 
-// poolSparse joins bins that are sparse, the most frequent first, into groups that are not. What
+// joinNeighbours joins bins of numbers, in their order, until the reference lets expect enough in
+// the smaller sample. The window has no say in it, nor in which bins become one: edges
+// that are order statistics give all bins the same count in the reference, so that the pooled counts, by which
+// poolSparse goes, would tell where the window has most. A bin that the reference hardly knows is lost
+// in another; KS, which numbers have beside, sees what comes into it.
+func joinNeighbours(ref, cur []int) (r, c []int) {
+	n, m := countTotals("joinNeighbours", ref, cur)
+	share := min(1, float64(m)/float64(n))
+	groupR, groupC := 0, 0
+	for i := range ref {
+		groupR, groupC = groupR+ref[i], groupC+cur[i]
+		if float64(groupR)*share >= sparse {
+			r, c = append(r, groupR), append(c, groupC)
+			groupR, groupC = 0, 0
+		}
+	}
+	if len(r) == 0 {
+		return append(r, groupR), append(c, groupC)
+	}
+	r[len(r)-1] += groupR
+	c[len(c)-1] += groupC
+	return r, c
+}
+
+// poolSparse joins categories that are sparse, the most frequent first, into groups that are not. What
 // is left over joins the smallest of all. Who joins whom is chosen by the
-// pooled counts, which say nothing of drift. Many groups, not one: if all bins were
+// pooled counts, which say nothing of drift: given these, each row is as likely the window's in any category. Many groups, not one: if all bins were
 // sparse, one would leave nothing to compare.
 func poolSparse(ref, cur []int) (r, c []int) {
 	n, m := countTotals("poolSparse", ref, cur)

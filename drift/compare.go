@@ -15,7 +15,11 @@ func (f *feature) compare(o observed) FeatureReport {
 	rep.Bars = f.bars(o)
 	n := int(f.present)
 	r, c := f.binned(o)
-	chi := pooledHomogeneity(r, c)
+	pool := poolSparse
+	if f.kind == numeric {
+		pool = joinNeighbours
+	}
+	chi := homogeneity(pool(r, c))
 	psi := f.psi(r, c, o)
 	rep.Scores = []Score{psi}
 	rep.Effect = psi.Effect

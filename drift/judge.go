@@ -87,7 +87,7 @@ func (o *MonitorOptions) assess(v view) *Report {
 		rep.Rows = max(rep.Rows, c.rows)
 		n := feature.present + feature.missing
 		f.MinDetectable = feature.minDetectable(o.level(v.open, shares[i]), f.tests(), c, o.together(false))
-		if c.rows >= minRows {
+		if c.rows >= minJudged {
 			weak[i] = n < int64(c.rows)
 			ps, of = append(ps, f.P), append(of, i)
 		}
@@ -97,7 +97,7 @@ func (o *MonitorOptions) assess(v view) *Report {
 		var perf PerformanceReport
 		rep.Features[i], perf = feature.performance(v.labels, v.columns[v.ref.predictions])
 		rep.Performance = &perf
-		if rows := v.labels.rows(); rows >= minRows {
+		if rows := v.labels.rows(); rows >= minJudged {
 			weak[i] = feature.labels.rows() < rows
 			ps, of = append(ps, rep.Features[i].P), append(of, i)
 		}

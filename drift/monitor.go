@@ -55,8 +55,12 @@ type MonitorOptions struct {
 	Now func() time.Time
 }
 
-// minRows is the least window that is judged.
-const minRows = 100
+// minRows is the least window. What is observed last in each row has a row less when the window
+// closes, so the least number of rows of a feature that is judged is a little below.
+const (
+	minRows   = 100
+	minJudged = 95
+)
 
 // maxConfirm bounds the windows that are kept to be tested together.
 const maxConfirm = 100

@@ -235,7 +235,8 @@ func TestVerdicts(t *testing.T) {
 		shift     float64
 		want      Verdict
 	}{
-		{"too few rows", 1000, 99, 5, Insufficient},
+		{"too few rows", 1000, minJudged - 1, 5, Insufficient},
+		{"enough", 1000, minJudged, 5, Drift},
 		{"none", 1000, 0, 0, Insufficient},
 		{"nothing", 20_000, 2000, 0, Stable},
 		{"small but sure", 40_000, 4000, 0.15, Warning},
@@ -245,6 +246,14 @@ func TestVerdicts(t *testing.T) {
 	} {
 		if got, rep := at(c.ref, c.rows, c.shift); got != c.want {
 			t.Errorf("%s: %v, want %v: %+v", c.what, got, c.want, rep.Features[0])
+		}
+	}
+	// The least window is judged for all that is observed in a row, not only for what comes first.
+	m := monitor(t, w.reference(t, 1000, traits[:2]), &MonitorOptions{Window: Tumbling(minRows), Now: newClock().Now})
+	w.feeder(t, m, traits[:2]).rows(minRows, func() {})
+	for _, f := range m.Report().Features {
+		if f.Verdict == Insufficient {
+			t.Errorf("%s is not judged in the least window", f.Name)
 		}
 	}
 	for v := Insufficient; v <= Drift; v++ {

@@ -172,41 +172,6 @@ func TestDecayIsFoundThroughLateLabels(t *testing.T) {
 	}
 }
 
-// The budget is kept by the performance too: nothing but it, many references.
-func TestPerformanceKeepsTheBudget(t *testing.T) {
-	references := 60
-	if soak {
-		references *= 75
-	} else if brief() {
-		references /= 6
-	}
-	clk, w := newClock(), newWorld(22)
-	alerts, expected := 0, 0.0
-	for range references {
-		m := monitor(t, w.predictions(t, 3000), &MonitorOptions{
-			Window: Tumbling(500), FalseAlarm: 10_000 * time.Second, MinLoss: -1, Confirm: 1, Recover: 1, Cooldown: -1,
-			Weights: map[string]float64{"p": 0}, Now: clk.Now,
-		})
-		p, err := m.Performance()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range 5000 {
-			s, label := w.scored(false)
-			id := fmt.Sprint(i)
-			p.Predicted(id, s)
-			p.Actual(id, label)
-			clk.now = clk.now.Add(100 * time.Millisecond)
-		}
-		alerts += len(taken(m))
-		expected += 500.0 / 10_000
-	}
-	t.Logf("%d alerts, budget %.1f", alerts, expected)
-	if most := atMost(expected); alerts > most {
-		t.Errorf("%d alerts without decay; the budget is %.1f", alerts, expected)
-	}
-}
-
 // What waits is bounded in number and in time, whichever side comes first.
 func TestJoinIsBounded(t *testing.T) {
 	clk, w := newClock(), newWorld(23)

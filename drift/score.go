@@ -44,7 +44,7 @@ type Verdict int
 
 // The verdicts, from least to most said.
 const (
-	// Insufficient: fewer than 100 rows in the window.
+	// Insufficient: fewer than 95 rows in the window.
 	Insufficient Verdict = iota
 	// WeakReference: the reference has fewer rows than the window, so its own
 	// noise outweighs the window's; and what is seen is not drift beyond doubt.

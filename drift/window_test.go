@@ -6,47 +6,6 @@ import (
 	"time"
 )
 
-// The budget holds for windows that overlap as for those that do not: as in
-// TestFalseAlarmBudget nothing but it stands between noise and an alert.
-func TestBudgetOfEachWindow(t *testing.T) {
-	const rows = 600
-	for name, c := range map[string]struct {
-		window     Window
-		references int
-	}{
-		"sliding":  {Sliding(rows), 6},
-		"timed":    {Every(rows * time.Second), 20},
-		"decaying": {Decaying(rows * time.Second), 6},
-	} {
-		t.Run(name, func(t *testing.T) {
-			switch {
-			case soak:
-				c.references *= 120
-			case brief():
-				c.references = 1
-			}
-			clk, w := newClock(), newWorld(31)
-			budget := 60_000 * time.Second
-			alerts, expected := 0, 0.0
-			for range c.references {
-				m := monitor(t, w.reference(t, 5000, traits), &MonitorOptions{
-					Window: c.window, FalseAlarm: budget, MinEffect: -1, Confirm: 1, Recover: 1, Cooldown: -1, Now: clk.Now,
-				})
-				if l := m.opt.level(rows*time.Second, 1/float64(len(traits))); l >= 0.9*maxLevel {
-					t.Fatalf("the level is %v: the cap decides, and not the budget", l)
-				}
-				w.feeder(t, m, traits).rows(10*rows, clk.step(time.Second))
-				alerts += len(taken(m))
-				expected += float64(10*rows*time.Second) / float64(budget)
-			}
-			t.Logf("%d alerts, budget %.1f", alerts, expected)
-			if most := atMost(expected); alerts > most {
-				t.Errorf("%d alerts without drift; the budget is %.1f", alerts, expected)
-			}
-		})
-	}
-}
-
 // Each window sees a shift, names it, and tells it once.
 func TestEachWindowSeesAShift(t *testing.T) {
 	for name, window := range map[string]Window{
