@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -75,6 +77,9 @@ func (b *broker) ping(ctx context.Context, c *sarama.Config) error {
 		}
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			err = fmt.Errorf("it hung up, as brokers do that expect TLS, or other credentials: see Options.Sarama, Net.TLS and Net.SASL: %w", err)
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 	}

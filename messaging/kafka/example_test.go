@@ -2,9 +2,13 @@ package kafka_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log"
+	"os"
 	"time"
+
+	"github.com/IBM/sarama"
 
 	"github.com/mainstay-go/mainstay/messaging"
 	"github.com/mainstay-go/mainstay/messaging/kafka"
@@ -41,4 +45,24 @@ func ExampleOpen() {
 	if err := billing.Run(ctx); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// TLS, SASL and everything else about connections are the client's own
+// settings. They hold for all connections that the broker makes.
+func ExampleOpen_tls() {
+	config := sarama.NewConfig()
+	config.ClientID = "billing"
+	config.Net.TLS.Enable = true
+	config.Net.TLS.Config = &tls.Config{MinVersion: tls.VersionTLS12} // RootCAs, Certificates: as for any client
+	config.Net.SASL.Enable = true
+	config.Net.SASL.Mechanism = sarama.SASLTypePlaintext // SCRAM and OAUTHBEARER need a client of yours, see sarama.Config
+	config.Net.SASL.User, config.Net.SASL.Password = "billing", os.Getenv("KAFKA_PASSWORD")
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	broker, err := kafka.Open(ctx, []string{"kafka.example.com:9093"}, &kafka.Options{Sarama: config})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer broker.Close(ctx)
 }

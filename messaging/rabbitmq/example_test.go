@@ -2,9 +2,12 @@ package rabbitmq_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log"
 	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/mainstay-go/mainstay/messaging"
 	"github.com/mainstay-go/mainstay/messaging/rabbitmq"
@@ -47,4 +50,25 @@ func ExampleOpen() {
 	if err := billing.Run(ctx); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// TLS and authentication are the client's own settings. With a certificate of
+// the client's and the mechanism EXTERNAL no password is needed.
+func ExampleOpen_tls() {
+	certificate, err := tls.LoadX509KeyPair("billing.crt", "billing.key")
+	if err != nil {
+		log.Fatal(err)
+	}
+	config := &amqp.Config{
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}},
+		SASL:            []amqp.Authentication{&amqp.ExternalAuth{}},
+		Heartbeat:       5 * time.Second,
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	broker, err := rabbitmq.Open(ctx, "amqps://rabbitmq.example.com:5671/shop", &rabbitmq.Options{AMQP: config})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer broker.Close(ctx)
 }

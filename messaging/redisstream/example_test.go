@@ -2,8 +2,10 @@ package redisstream_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -45,4 +47,23 @@ func ExampleOpen() {
 	if err := billing.Run(ctx); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// The client is the program's: its TLS, users, sentinels or cluster are its own
+// settings.
+func ExampleOpen_tls() {
+	client := redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs:     []string{"redis.example.com:6380"},
+		Username:  "billing",
+		Password:  os.Getenv("REDIS_PASSWORD"),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+	})
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	broker, err := redisstream.Open(ctx, client, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer broker.Close(ctx)
 }

@@ -224,6 +224,19 @@ func TestAServerThatIsAwayRefuses(t *testing.T) {
 	require.ErrorContains(t, err, l.Addr().String())
 }
 
+func TestWrongCredentialsEndAtOnce(t *testing.T) {
+	c := redis.NewClient(&redis.Options{Addr: servertest.Redis(t), Username: "nobody", Password: "secret-word"})
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := redisstream.Open(ctx, c, nil)
+	var e *messaging.Error
+	require.ErrorAs(t, err, &e)
+	require.ErrorContains(t, err, "WRONGPASS")
+	require.NotContains(t, err.Error(), "secret-word")
+	require.NoError(t, ctx.Err())
+}
+
 func TestOpenRefusesWhatCannotWork(t *testing.T) {
 	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer c.Close()

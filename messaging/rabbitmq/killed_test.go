@@ -1,0 +1,19 @@
+package rabbitmq_test
+
+import (
+	"testing"
+
+	"github.com/mainstay-go/mainstay/internal/servertest"
+	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/internal/killed"
+)
+
+func TestRetriesOutliveAKilledProcess(t *testing.T) {
+	url := servertest.AMQP(t)
+	killed.Retries(t, func(t *testing.T) *messaging.Broker { return open(t, url, messaging.Declare) }, messaging.ByKey)
+}
+
+func TestUnorderedRetriesOutliveAKilledProcess(t *testing.T) {
+	url := servertest.AMQP(t)
+	killed.Retries(t, func(t *testing.T) *messaging.Broker { return open(t, url, messaging.Declare) }, messaging.Unordered)
+}
