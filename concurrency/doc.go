@@ -25,7 +25,8 @@
 //     item starts no goroutine.
 //
 // Workers pull the next index; items are never handed out in chunks, so a slow
-// item delays no other while a worker is free.
+// item delays no other while a worker is free, and items may wait for each other
+// as far as the limit goes.
 //
 // # Streams
 //

@@ -96,6 +96,30 @@ func TestMapDoesNotQueueBehindASlowItem(t *testing.T) {
 	})
 }
 
+// Items may wait for each other, at any place and however fast those before
+// them were.
+func TestItemsMayWaitForEachOther(t *testing.T) {
+	for first := range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			met := make(chan int)
+			err := concurrency.Each(t.Context(), 2, upTo(202), func(_ context.Context, i int) error {
+				switch i {
+				case first:
+					met <- i
+				case first + 1:
+					if v := <-met; v != first {
+						t.Errorf("%d met %d", i, v)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestLimitMustBePositive(t *testing.T) {
 	ctx := t.Context()
 	one := func(context.Context) (int, error) { return 1, nil }
