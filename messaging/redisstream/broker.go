@@ -112,9 +112,9 @@ func await[T any](ctx context.Context, b *broker, f func() (T, error)) (T, error
 
 var errLate = errors.New("no answer in time")
 
-// call is one run of a script.
+// call is one run of a script, or one command.
 type call struct {
-	script *redis.Script
+	script *redis.Script // nil: args are a command, with its first key after seven of them
 	keys   []string
 	args   []any
 	cmd    *redis.Cmd
@@ -124,7 +124,13 @@ type call struct {
 // client does not send a call again whose answer was lost.
 func (b *broker) run(ctx context.Context, once bool, calls ...*call) {
 	again := b.send(ctx, once, calls, func(p redis.Pipeliner, c *call) *redis.Cmd {
-		return c.script.EvalSha(ctx, p, c.keys, c.args...)
+		if c.script != nil {
+			return c.script.EvalSha(ctx, p, c.keys, c.args...)
+		}
+		cmd := redis.NewCmd(ctx, c.args...)
+		cmd.SetFirstKeyPos(readKey)
+		_ = p.Process(ctx, cmd)
+		return cmd
 	})
 	if len(again) > 0 { // the server has lost its scripts
 		b.send(ctx, once, again, func(p redis.Pipeliner, c *call) *redis.Cmd {

@@ -31,10 +31,11 @@
 // A key always falls into the same stream, that of FNV-1a (32 bits) of the key
 // modulo the number of partitions. A stream has one owner in a group at a
 // time: a key in Redis, beside the stream, with the owner's token and a lease.
-// Members share the streams; every read and every settlement is a script that
-// compares the token first, so a member that stood still beyond its lease can
-// neither read nor settle. It stops by itself when four fifths of the lease
-// have passed without a renewal.
+// Members share the streams. A settlement is a script that compares the token
+// first; a read names, beside the stream, an empty one that expires with the
+// lease, without which Redis refuses it. So a member that stood still beyond its
+// lease can neither read nor settle. It stops by itself when four fifths of the
+// lease have passed without a renewal.
 //
 // # Redelivery
 //

@@ -111,7 +111,7 @@ func (r *receiver) plan() (calls []*call, parts []*partition, waits bool) {
 		if p.from != "" {
 			calls = append(calls, &call{script: recoverScript, keys: p.keys, args: []any{p.token, r.sub.Group, r.name, p.from, count}})
 		} else {
-			calls = append(calls, &call{script: readScript, keys: p.keys[:2], args: []any{p.token, r.sub.Group, r.name, count}})
+			calls = append(calls, r.read(p, count))
 		}
 	}
 	return calls, parts, true
@@ -128,17 +128,14 @@ func (r *receiver) integrate(calls []*call, parts []*partition) error {
 		if p.revoked {
 			continue // it is in the hands of the server, who gives it to the next
 		}
-		answer, err := c.cmd.Result()
+		n, err := r.add(p, c)
+		if errors.Is(err, errLost) {
+			r.lose(p)
+			continue
+		}
+		got += n
 		if err == nil {
-			if answer == lostReply {
-				r.lose(p)
-				continue
-			}
-			var n int
-			if n, err = r.add(p, c.script == recoverScript, answer); err == nil {
-				got += n
-				continue
-			}
+			continue
 		}
 		failure = fmt.Errorf("reading %s: %w", p.lane, err)
 		if p.from == "" { // what was read and did not arrive is in the pending list
@@ -152,16 +149,14 @@ func (r *receiver) integrate(calls []*call, parts []*partition) error {
 	return failure
 }
 
-var errShape = errors.New("the server's answer has another shape than the script's")
-
-func (r *receiver) add(p *partition, recovering bool, answer any) (n int, _ error) {
-	list, ok := answer.([]any)
-	if !ok {
-		return 0, errShape
-	}
-	if !recovering {
-		p.caught = len(list) == 0
-		for _, x := range list {
+func (r *receiver) add(p *partition, c *call) (n int, _ error) {
+	if c.script == nil {
+		entries, err := p.entries(c.cmd)
+		if err != nil {
+			return 0, err
+		}
+		p.caught = len(entries) == 0
+		for _, x := range entries {
 			if err := r.addEntry(p, x, 0, -1, ""); err != nil {
 				return n, err
 			}
@@ -169,29 +164,16 @@ func (r *receiver) add(p *partition, recovering bool, answer any) (n int, _ erro
 		}
 		return n, nil
 	}
-	if len(list) != 2 {
-		return 0, errShape
+	from, entries, err := recovered(c.cmd)
+	if err != nil {
+		return 0, err
 	}
-	from, ok := list[0].(string)
-	entries, ok2 := list[1].([]any)
-	if !ok || !ok2 {
-		return 0, errShape
-	}
-	for _, x := range entries {
-		e, ok := x.([]any)
-		if !ok || len(e) != 5 {
-			return n, errShape
-		}
-		count, ok := e[2].(int64)
-		wait, ok2 := e[3].(int64)
-		headers, ok3 := e[4].(string)
-		if !ok || !ok2 || !ok3 {
-			return n, errShape
-		}
+	for _, e := range entries {
+		count := e.count
 		if p.again {
 			count--
 		}
-		if err := r.addEntry(p, e[:2], int(max(count, 0)), wait, headers); err != nil {
+		if err := r.addEntry(p, e.entry, max(count, 0), e.wait, e.headers); err != nil {
 			return n, err
 		}
 		n++
@@ -218,20 +200,20 @@ func (r *receiver) addEntry(p *partition, x any, attempt int, wait int64, header
 	if err != nil {
 		return err
 	}
-	m := decode(p.topic, p.lane, id, fields)
-	var until time.Time
+	read := &entry{id: id, attempt: attempt}
+	read.msg, read.body = decode(p.topic, p.lane, id, fields)
 	if wait >= 0 {
 		if h, ok := unpackHeaders(headers); ok {
-			m.Headers = h
+			read.msg.Headers = h
 		}
 		if wait > 0 {
-			attempt, until = 0, time.Now().Add(time.Duration(wait)*time.Millisecond)
+			read.attempt, read.until = 0, time.Now().Add(time.Duration(wait)*time.Millisecond)
 		}
 	}
 	if last, err := parseID(p.last); err == nil && id.compare(last) > 0 {
 		p.last = text
 	}
-	p.add(id, m, r.sub.Unordered, attempt, until)
+	p.add(read, r.sub.Unordered)
 	return nil
 }
 

@@ -25,6 +25,12 @@ func (n names) stream(topic string, p int) string {
 	return n.prefix + "{" + escape.Replace(topic) + ":" + strconv.Itoa(p) + "}"
 }
 
+// guard is an empty stream that lives as long as the lease of the owner with
+// this token: see read.go.
+func guard(stream, group, token string) string {
+	return stream + ":guard:" + escape.Replace(group) + ":" + escape.Replace(token)
+}
+
 // Of a group in a partition: who owns it, when its retries are due, and their
 // headers.
 func owner(stream, group string) string   { return stream + ":owner:" + escape.Replace(group) }

@@ -144,7 +144,7 @@ func (r *receiver) acquire(ctx context.Context, topic string, n int) (got int, f
 			p := r.partition(topic, i)
 			free = append(free, p)
 			calls = append(calls, &call{
-				script: acquireScript, keys: p.keys[:2], args: []any{p.token, r.sub.Group, r.broker.lease.Milliseconds()},
+				script: acquireScript, keys: p.keys[:3], args: []any{p.token, r.sub.Group, r.broker.lease.Milliseconds()},
 			})
 		}
 	}
@@ -172,11 +172,11 @@ func (r *receiver) acquire(ctx context.Context, topic string, n int) (got int, f
 
 func (r *receiver) partition(topic string, n int) *partition {
 	stream := r.broker.names.stream(topic, n)
-	g := r.sub.Group
+	g, token := r.sub.Group, r.name+"/"+strconv.Itoa(r.tokens)
 	return &partition{
 		topic: topic, number: n, stream: stream, lane: topic + "/" + strconv.Itoa(n),
-		keys:  []string{stream, owner(stream, g), delayed(stream, g), headers(stream, g)},
-		token: r.name + "/" + strconv.Itoa(r.tokens), lost: make(chan struct{}),
+		keys:  []string{stream, owner(stream, g), guard(stream, g, token), delayed(stream, g), headers(stream, g)},
+		token: token, lost: make(chan struct{}),
 		from: "-", queues: make(map[string]*queue),
 	}
 }
@@ -216,7 +216,7 @@ func (r *receiver) renew(ctx context.Context) {
 	}
 	calls := make([]*call, len(all))
 	for i, p := range all {
-		calls[i] = &call{script: renewScript, keys: p.keys[:2], args: []any{p.token, r.broker.lease.Milliseconds()}}
+		calls[i] = &call{script: renewScript, keys: p.keys[:3], args: []any{p.token, r.broker.lease.Milliseconds()}}
 	}
 	sent := time.Now()
 	r.broker.run(ctx, false, calls...)
@@ -259,7 +259,7 @@ func (r *receiver) letGo(ctx context.Context, done []*partition) error {
 	r.mu.Lock()
 	for i, p := range done {
 		args := append([]any{p.token, r.sub.Group, r.name}, p.unused...)
-		calls[i] = &call{script: releaseScript, keys: p.keys[:2], args: args}
+		calls[i] = &call{script: releaseScript, keys: p.keys[:3], args: args}
 	}
 	r.mu.Unlock()
 	r.broker.run(ctx, false, calls...)

@@ -22,7 +22,7 @@ type partition struct {
 	number int
 	stream string
 	lane   string
-	keys   []string // stream, owner, delayed, headers
+	keys   []string // stream, owner, guard, delayed, headers
 	token  string
 	lost   chan struct{}
 
@@ -63,7 +63,8 @@ type queue struct {
 type entry struct {
 	queue   *queue
 	id      entryID
-	msg     driver.Message
+	msg     driver.Message // without body
+	body    string
 	attempt int
 	until   time.Time // not before
 }
@@ -75,11 +76,13 @@ type ticket struct {
 	over  bool // settled, or given back
 }
 
+func (e *entry) size() int { return e.msg.Size() + len(e.body) }
+
 func (p *partition) full() bool { return p.held >= maxHeld || p.bytes >= maxHeldBytes }
 
 // add puts what was read in line.
-func (p *partition) add(id entryID, m driver.Message, unordered bool, attempt int, until time.Time) {
-	key := m.Key
+func (p *partition) add(e *entry, unordered bool) {
+	key := e.msg.Key
 	if unordered {
 		key = ""
 	}
@@ -95,8 +98,9 @@ func (p *partition) add(id entryID, m driver.Message, unordered bool, attempt in
 		}
 	}
 	p.held++
-	p.bytes += m.Size()
-	q.held = append(q.held, &entry{queue: q, id: id, msg: m, attempt: attempt, until: until})
+	p.bytes += e.size()
+	e.queue = q
+	q.held = append(q.held, e)
 	p.place(q)
 }
 
@@ -121,7 +125,7 @@ func (p *partition) hand(e *entry) driver.Delivery {
 	e.queue.out++
 	p.out++
 	m := e.msg
-	m.Body, m.Headers = slices.Clone(m.Body), cloneHeaders(m.Headers)
+	m.Body, m.Headers = []byte(e.body), cloneHeaders(m.Headers)
 	return driver.Delivery{
 		Message: m, Attempt: e.attempt, Position: e.id.String(), Lane: p.lane,
 		Turn: e.queue.turn, Lost: p.lost, Handle: &ticket{part: p, entry: e},
@@ -132,7 +136,7 @@ func (p *partition) hand(e *entry) driver.Delivery {
 func (p *partition) finish(t *ticket) {
 	e := p.back(t)
 	p.held--
-	p.bytes -= e.msg.Size()
+	p.bytes -= e.size()
 	p.acked = true
 	if q := e.queue; q.out == 0 && len(q.held) == 0 && p.queues[q.key] == q {
 		delete(p.queues, q.key)

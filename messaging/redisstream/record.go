@@ -48,10 +48,11 @@ func appendFields(args []any, m *driver.Message) []any {
 	return args
 }
 
-// decode maps an entry back. What is missing or cannot be read is made of the
-// position. A field that is not ours, or comes again, becomes a header.
-func decode(topic, lane string, id entryID, fields []any) driver.Message {
-	m := driver.Message{Topic: topic, Time: time.UnixMilli(int64(id.ms))}
+// decode maps an entry back, its body apart: whoever gets the message gets a
+// copy. What is missing or cannot be read is made of the position. A field that
+// is not ours, or comes again, becomes a header.
+func decode(topic, lane string, id entryID, fields []any) (m driver.Message, body string) {
+	m = driver.Message{Topic: topic, Time: time.UnixMilli(int64(id.ms))}
 	var has struct{ id, key, contentType, schema, time, body bool }
 	text := func(to *string, seen *bool, value string) bool {
 		if *seen {
@@ -80,9 +81,7 @@ func decode(topic, lane string, id entryID, fields []any) driver.Message {
 				}
 			}
 		case fieldBody:
-			if ours = !has.body; ours {
-				has.body, m.Body = true, []byte(value)
-			}
+			ours = text(&body, &has.body, value)
 		}
 		if !ours {
 			m.Headers = append(m.Headers, driver.Header{Key: strings.TrimPrefix(name, fieldHeader), Value: []byte(value)})
@@ -91,7 +90,7 @@ func decode(topic, lane string, id entryID, fields []any) driver.Message {
 	if m.ID == "" {
 		m.ID = lane + "/" + id.String()
 	}
-	return m
+	return m, body
 }
 
 func asText(v any) string {

@@ -337,3 +337,42 @@ func TestRefusalsAreSaid(t *testing.T) {
 		})
 	}
 }
+
+// What a lease guards is checked where messages are read: without the guard
+// the server hands out nothing, also to a member that believes it owns the
+// partition; it hears of it, and takes the partition anew.
+func TestNobodyReadsWithoutALease(t *testing.T) {
+	s := newScene(t, redisstream.Options{Lease: 2 * time.Second})
+	s.declare("g")
+	s.publish(1)
+	r := s.join("g")
+	s.settle(r, driver.Ack, 0, s.receive(r, 1)...)
+	guards := func() []string { return s.raw.Keys(t.Context(), s.prefix+"{t:0}:guard:*").Val() }
+	require.Len(t, guards(), 1)
+	former := guards()[0]
+	var guard, lease *redis.DurationCmd
+	_, err := s.raw.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+		guard, lease = p.PTTL(t.Context(), former), p.PTTL(t.Context(), s.stream()+":owner:g")
+		return nil
+	})
+	require.NoError(t, err)
+	require.Positive(t, guard.Val(), "it ends by itself")
+	require.LessOrEqual(t, guard.Val(), lease.Val(), "and no later than the lease")
+	read := func() int64 { return s.raw.XInfoGroups(t.Context(), s.stream()).Val()[0].EntriesRead }
+
+	require.NoError(t, s.raw.Del(t.Context(), former).Err())
+	s.publish(1)
+	require.Eventually(t, func() bool { return len(guards()) == 1 && guards()[0] != former }, 10*time.Second, 5*time.Millisecond)
+	ds := s.receive(r, 1)
+	require.Equal(t, 1, ds[0].Attempt, "nobody had read it in between")
+	before := read()
+	s.publish(1)
+	err = s.raw.XReadGroup(t.Context(), &redis.XReadGroupArgs{
+		Group: "g", Consumer: "late", Count: 10, Block: -1, Streams: []string{s.stream(), former, ">", ">"},
+	}).Err()
+	require.ErrorContains(t, err, "NOGROUP", "as a member would read that does not know yet")
+	s.settle(r, driver.Ack, 0, append(ds, s.receive(r, 1)...)...)
+	require.Equal(t, before+1, read())
+	require.NoError(t, r.Close(t.Context()))
+	require.Empty(t, guards())
+}

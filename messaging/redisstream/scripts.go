@@ -32,9 +32,10 @@ elseif redis.call('EXISTS', KEYS[1]) == 0 then
 end
 return 'ok'`)
 
-// acquireScript: KEYS stream, owner; ARGV token, group, lease in milliseconds.
-// It returns the last entry the group has read, or nothing if somebody else
-// owns the partition. It may be sent twice.
+// acquireScript: KEYS stream, owner, guard; ARGV token, group, lease in
+// milliseconds. It returns the last entry the group has read, or nothing if
+// somebody else owns the partition. It may be sent twice. Here and in
+// renewScript the guard is set to expire first: it must not outlive the lease.
 var acquireScript = redis.NewScript(`
 if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[3]) and redis.call('GET', KEYS[2]) ~= ARGV[1] then return '' end
 for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
@@ -42,26 +43,24 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   for i = 1, #g, 2 do
     if g[i] == 'name' then name = g[i + 1] elseif g[i] == 'last-delivered-id' then last = g[i + 1] end
   end
-  if name == ARGV[2] then return last end
+  if name == ARGV[2] then
+    redis.pcall('XGROUP', 'CREATE', KEYS[3], ARGV[2], '$', 'MKSTREAM')
+    redis.call('PEXPIRE', KEYS[3], ARGV[3])
+    redis.call('PEXPIRE', KEYS[2], ARGV[3])
+    return last
+  end
 end
 redis.call('DEL', KEYS[2])
 return redis.error_reply('NOGROUP no such group: ' .. ARGV[2])`)
 
-// renewScript: KEYS stream, owner; ARGV token, lease in milliseconds.
+// renewScript: KEYS stream, owner, guard; ARGV token, lease in milliseconds.
 var renewScript = redis.NewScript(`
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('PEXPIRE', KEYS[3], ARGV[2]) == 0 then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1`)
 
-// readScript: KEYS stream, owner; ARGV token, group, consumer, count.
-var readScript = redis.NewScript(`
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
-local r = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', ARGV[4], 'STREAMS', KEYS[1], '>')
-if not r then return {} end
-return r[1][2]`)
-
 // recoverScript takes over what former owners left: KEYS stream, owner,
-// delayed, headers; ARGV token, group, consumer, start, count. It returns the
+// guard, delayed, headers; ARGV token, group, consumer, start, count. It returns the
 // next start, and of each entry the ID, fields, former deliveries, milliseconds
 // until a retry is due or -1, and its headers. Consumers with nothing left go.
 var recoverScript = redis.NewScript(`
@@ -79,8 +78,8 @@ if last then
   local claimed = redis.call('XAUTOCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, ARGV[4] == '-' and '0-0' or ARGV[4], 'COUNT', ARGV[5])
   for _, e in ipairs(claimed[2]) do
     if counts[e[1]] then
-      local due = redis.call('ZSCORE', KEYS[3], e[1])
-      local headers = due and redis.call('HGET', KEYS[4], e[1])
+      local due = redis.call('ZSCORE', KEYS[4], e[1])
+      local headers = due and redis.call('HGET', KEYS[5], e[1])
       out[#out + 1] = {e[1], e[2], counts[e[1]], due and math.max(0, due - now) or -1, headers or ''}
     end
   end
@@ -97,7 +96,7 @@ if #pending < tonumber(ARGV[5]) then
 end
 return {'(' .. last, out}`)
 
-// settleScript: KEYS stream, owner, delayed, headers; ARGV token, group,
+// settleScript: KEYS stream, owner, guard, delayed, headers; ARGV token, group,
 // consumer, number of acks, the acks, then ID, delay in milliseconds and headers
 // of each retry. A retried message counts as delivered once, and recoverScript
 // says while it waits. It may be sent twice.
@@ -106,30 +105,30 @@ if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
 local n = tonumber(ARGV[4])
 if n > 0 then
   redis.call('XACK', KEYS[1], ARGV[2], unpack(ARGV, 5, 4 + n))
-  if redis.call('EXISTS', KEYS[3]) == 1 then
-    redis.call('ZREM', KEYS[3], unpack(ARGV, 5, 4 + n))
-    redis.call('HDEL', KEYS[4], unpack(ARGV, 5, 4 + n))
+  if redis.call('EXISTS', KEYS[4]) == 1 then
+    redis.call('ZREM', KEYS[4], unpack(ARGV, 5, 4 + n))
+    redis.call('HDEL', KEYS[5], unpack(ARGV, 5, 4 + n))
   end
 end
 if #ARGV > 4 + n then
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
   for i = 5 + n, #ARGV, 3 do
-    redis.call('ZADD', KEYS[3], now + ARGV[i + 1], ARGV[i])
-    redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 2])
+    redis.call('ZADD', KEYS[4], now + ARGV[i + 1], ARGV[i])
+    redis.call('HSET', KEYS[5], ARGV[i], ARGV[i + 2])
     redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, ARGV[i], 'RETRYCOUNT', 1, 'JUSTID')
   end
 end
 return 'ok'`)
 
-// releaseScript: KEYS stream, owner; ARGV token, group, consumer, then ID and
+// releaseScript: KEYS stream, owner, guard; ARGV token, group, consumer, then ID and
 // deliveries of what was not handed out.
 var releaseScript = redis.NewScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
 for i = 4, #ARGV, 2 do
   redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, ARGV[i], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
 end
-redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[2], KEYS[3])
 for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
   local name, n
   for i = 1, #c, 2 do
