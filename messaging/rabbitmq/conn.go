@@ -6,63 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"sync"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
 )
-
-// stuck is how long the server may not read what is written to it. The client
-// holds its locks while it writes, also the one that its own end needs: a write
-// must end by itself.
-const stuck = 30 * time.Second
-
-// guard is a connection whose writes end, and that can be cut at any time, even
-// before it is made.
-type guard struct {
-	net.Conn // nil until hold
-	mu       sync.Mutex
-	next     time.Time // when the deadline of writes must be moved
-}
-
-func (g *guard) hold(c net.Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.Conn = c
-}
-
-func (g *guard) cut() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.Conn != nil {
-		_ = g.Close()
-	}
-}
-
-// SetDeadline implements net.Conn: the client takes deadlines off once.
-func (g *guard) SetDeadline(t time.Time) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.next = time.Time{}
-	return g.Conn.SetDeadline(t)
-}
-
-// Write implements net.Conn. Moving a deadline is dear, so it is done once a
-// second: a write may take a second less than stuck.
-func (g *guard) Write(b []byte) (int, error) {
-	g.mu.Lock()
-	if now := time.Now(); now.After(g.next) {
-		g.next = now.Add(time.Second)
-		if err := g.SetWriteDeadline(now.Add(stuck)); err != nil {
-			g.mu.Unlock()
-			return 0, err
-		}
-	}
-	g.mu.Unlock()
-	return g.Conn.Write(b)
-}
 
 // conn is one connection of the client, with what it stands on.
 type conn struct {

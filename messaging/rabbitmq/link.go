@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // link is one connection with one channel to publish on, in confirm mode. Two
-// goroutines belong to it: write, which writes one call after the other, and
+// goroutines belong to it: write, which writes calls one after the other, and
 // listen, which hears of returned messages, alarms and the end.
 type link struct {
 	conn *conn
@@ -161,17 +162,46 @@ func (l *link) write() {
 	for {
 		select {
 		case c := <-l.calls:
-			c.write(func(p *parcel) (confirmation, error) {
-				d, err := l.ch.PublishWithDeferredConfirm(p.exchange, p.key, true, false, p.Publishing)
-				if err != nil {
-					return nil, err
-				}
-				return d, nil
-			})
+			l.writeAll(c)
 		case <-l.dead:
 			return
 		}
 	}
+}
+
+// writeAll writes c, and with it what other callers have ready: so many callers
+// cost little more than one.
+func (l *link) writeAll(c *call) {
+	l.conn.raw.gather()
+	defer l.conn.raw.flush()
+	for {
+		c.write(l.publish)
+		if c = l.more(); c == nil {
+			return
+		}
+	}
+}
+
+// more returns a call that is there already, or is when others have had their
+// turn: those whose confirmations have just come are about to publish again.
+func (l *link) more() *call {
+	for range 2 {
+		select {
+		case c := <-l.calls:
+			return c
+		default:
+			runtime.Gosched()
+		}
+	}
+	return nil
+}
+
+func (l *link) publish(p *parcel) (confirmation, error) {
+	d, err := l.ch.PublishWithDeferredConfirm(p.exchange, p.key, true, false, p.Publishing)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // settled ends the wait of one call.
