@@ -12,7 +12,8 @@ import (
 // item is one delivery on its way through a consumer.
 type item struct {
 	raw   driver.Delivery
-	d     *Delivery
+	d     *Delivery // own, until a retry here changes it
+	own   Delivery
 	until time.Time // not before; zero: at once
 
 	since time.Time // when it came

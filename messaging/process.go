@@ -27,7 +27,10 @@ const (
 // open reads the reserved headers of a delivery and takes them off.
 func (c *Consumer) open(raw *driver.Delivery) *item {
 	h := raw.Headers
-	d := &Delivery{
+	it := &item{raw: *raw}
+	it.d = &it.own
+	d := it.d
+	*d = Delivery{
 		Message: Message(raw.Message), Group: c.group, FirstSeen: raw.FirstSeen,
 		Origin: h.Get(wire.Origin), LastError: h.Get(wire.Error), Position: raw.Lane + "@" + raw.Position, native: raw.Native,
 	}
@@ -41,7 +44,6 @@ func (c *Consumer) open(raw *driver.Delivery) *item {
 			d.FirstSeen = t
 		}
 	}
-	it := &item{raw: *raw, d: d}
 	if n := raw.Note; n != nil {
 		used, d.FirstSeen, d.LastError, it.until = n.Attempts, n.FirstSeen, n.LastError, n.NotBefore
 	}
@@ -153,10 +155,8 @@ type verdict struct {
 }
 
 func (s *session) process(base context.Context, it *item) verdict {
-	ctx, cancel := context.WithCancelCause(base)
-	defer cancel(nil)
-	defer s.watch(it.raw.Lost, cancel)()
-	ctx, done := s.c.broker.tel.processing(ctx, it.d, it.raw.Lane)
+	span := s.c.broker.tel.processing(s.lost.under(base, it.raw.Lost, s), it.d, it.raw.Lane)
+	ctx := span.ctx
 	var err error
 	if most := s.c.opts.Retry.MaxAttempts; most > 0 && it.d.Attempt > most {
 		err = Permanent(errAttempts)
@@ -170,7 +170,7 @@ func (s *session) process(base context.Context, it *item) verdict {
 	if isDiscard(err) {
 		err = nil
 	}
-	done(v.outcome, err)
+	span.processed(v.outcome, err)
 	return v
 }
 
@@ -278,18 +278,8 @@ func (s *session) runs(ctx context.Context, d *Delivery) error {
 	}
 }
 
-// call is one run of the handler.
+// call is one run of the handler. Its context ends with it.
 func (s *session) call(ctx context.Context, d *Delivery) (err error) {
-	if limit := s.c.opts.Timeout; limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, errTimeout)
-		defer cancel()
-		defer func() {
-			if err != nil && errors.Is(context.Cause(ctx), errTimeout) {
-				err = fmt.Errorf("%w (%s): %w", errTimeout, short(limit), err)
-			}
-		}()
-	}
 	defer func() {
 		if v := recover(); v != nil {
 			err = &concurrency.PanicError{Value: v, Stack: debug.Stack()}
@@ -299,5 +289,16 @@ func (s *session) call(ctx context.Context, d *Delivery) (err error) {
 	if h == nil {
 		return fmt.Errorf("the driver handed out a message of topic %q, which was not asked for", d.Topic)
 	}
-	return h(ctx, d)
+	limit := s.c.opts.Timeout
+	if limit <= 0 {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		return h(ctx, d)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
+	defer cancel()
+	if err = h(ctx, d); err != nil && errors.Is(context.Cause(ctx), errTimeout) {
+		err = fmt.Errorf("%w (%s): %w", errTimeout, short(limit), err)
+	}
+	return err
 }

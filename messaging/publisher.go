@@ -83,10 +83,10 @@ func (p *Publisher) Publish(ctx context.Context, msgs ...*Message) error {
 	for i, m := range msgs {
 		copies[i] = driver.Message(*m)
 	}
-	ctx, done := p.tel.publishing(ctx, topic, copies)
-	errs := p.driver.Publish(ctx, copies)
+	span := p.tel.publishing(ctx, topic, copies)
+	errs := p.driver.Publish(span.ctx, copies)
 	unsent, err := collect(msgs, errs)
-	done(len(msgs)-len(unsent), err)
+	span.published(len(msgs)-len(unsent), len(unsent), err)
 	if err != nil {
 		return &Error{Op: "publish", Topic: topic, Unsent: unsent, Err: err}
 	}

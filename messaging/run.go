@@ -280,52 +280,38 @@ func (s *session) tell(ctx context.Context, raw []driver.Settlement, killed <-ch
 	}
 }
 
-// revocations cancels the handlers of what was lost. One goroutine watches each
-// assignment, however many messages it has.
+// revocations are the contexts of what may be lost, one for each assignment,
+// however many messages it has.
 type revocations struct {
 	mu sync.Mutex
-	by map[<-chan struct{}]map[*watch]struct{}
+	by map[<-chan struct{}]context.Context
 }
 
-type watch struct{ cancel context.CancelCauseFunc }
-
-// watch has cancel called with ErrRevoked when lost is closed, until the
-// returned function is called.
-func (s *session) watch(lost <-chan struct{}, cancel context.CancelCauseFunc) (leave func()) {
+// under returns a context of base that ends with ErrRevoked when lost is closed.
+func (r *revocations) under(base context.Context, lost <-chan struct{}, s *session) context.Context {
 	if lost == nil {
-		return func() {}
+		return base
 	}
-	r, w := &s.lost, &watch{cancel}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if ctx, ok := r.by[lost]; ok {
+		return ctx
+	}
 	if r.by == nil {
-		r.by = make(map[<-chan struct{}]map[*watch]struct{})
+		r.by = make(map[<-chan struct{}]context.Context)
 	}
-	set, ok := r.by[lost]
-	if !ok {
-		set = make(map[*watch]struct{})
-		r.by[lost] = set
-		s.wg.Go(func() {
-			select {
-			case <-lost:
-				r.revoke(lost)
-			case <-s.done:
-			}
-		})
-	}
-	set[w] = struct{}{}
-	return func() {
+	ctx, cancel := context.WithCancelCause(base)
+	r.by[lost] = ctx
+	s.wg.Go(func() {
+		select {
+		case <-lost:
+			cancel(ErrRevoked)
+		case <-s.done:
+			cancel(nil)
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(set, w)
-	}
-}
-
-func (r *revocations) revoke(lost <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for w := range r.by[lost] {
-		w.cancel(ErrRevoked)
-	}
-	delete(r.by, lost)
+		delete(r.by, lost)
+	})
+	return ctx
 }

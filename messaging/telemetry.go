@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -40,8 +41,19 @@ type telemetry struct {
 	lag        metric.Int64ObservableGauge
 	lagAge     metric.Float64ObservableGauge
 	heldAge    metric.Float64ObservableGauge
-	made       sync.Map // *labels by operation, topic and group
+
+	mu   sync.RWMutex
+	made map[labelKey]*labels
+	mute atomic.Int64 // no spans are asked for until then, in nanoseconds since 1970
 }
+
+// muteFor is how long a tracer that made no span is not asked for another: the
+// global one of a program without an SDK allocates for each.
+const muteFor = time.Second
+
+var noSpan = trace.SpanFromContext(context.Background())
+
+type labelKey struct{ op, topic, group string }
 
 func newTelemetry(o *Options, system string) *telemetry {
 	tracers, meters, log := o.TracerProvider, o.MeterProvider, o.Logger
@@ -63,6 +75,7 @@ func newTelemetry(o *Options, system string) *telemetry {
 		tracer: tracers.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)),
 		log:    log,
 		meter:  m,
+		made:   make(map[labelKey]*labels),
 	}
 	// An instrument that cannot be made is a no-op one, and the API says so
 	// through its own error handler.
@@ -127,100 +140,152 @@ func (t *telemetry) watch(c *Consumer) (stop func()) {
 	return func() { _ = r.Unregister() }
 }
 
-// labels are the attributes of one topic and, when consuming, group. They are
-// made once: building a set costs more than recording a value.
+// labels are what telemetry says of one topic and, when consuming, group. All
+// of it is made once, also the lists of options: building them costs more than
+// recording a value.
 type labels struct {
+	name     string // of spans
 	span     []attribute.KeyValue
-	good     metric.MeasurementOption
-	outcomes map[string]metric.MeasurementOption
+	start    []trace.SpanStartOption
+	add      []metric.AddOption
+	record   []metric.RecordOption
+	outcomes map[string][]metric.AddOption
 }
 
-func (t *telemetry) publishLabels(topic string) *labels {
-	return t.labels("publish", topic, "", semconv.MessagingOperationName("publish"), semconv.MessagingOperationTypeSend)
-}
-
-func (t *telemetry) processLabels(topic, group string) *labels {
-	return t.labels("process", topic, group, semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess)
-}
-
-func (t *telemetry) labels(op, topic, group string, more ...attribute.KeyValue) *labels {
-	key := [3]string{op, topic, group}
-	if l, ok := t.made.Load(key); ok {
-		return l.(*labels)
+func (t *telemetry) labels(kind trace.SpanKind, topic, group string) *labels {
+	key := labelKey{"publish", topic, group}
+	if kind == trace.SpanKindConsumer {
+		key.op = "process"
 	}
+	t.mu.RLock()
+	l := t.made[key]
+	t.mu.RUnlock()
+	if l != nil {
+		return l
+	}
+	l = t.label(kind, key)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.made[key] = l
+	return l
+}
+
+func (t *telemetry) label(kind trace.SpanKind, key labelKey) *labels {
 	base := []attribute.KeyValue{t.system}
-	if topic != "" {
-		base = append(base, semconv.MessagingDestinationName(topic))
+	l := &labels{name: key.op, outcomes: make(map[string][]metric.AddOption)}
+	if key.topic != "" {
+		l.name += " " + key.topic
+		base = append(base, semconv.MessagingDestinationName(key.topic))
 	}
-	l := &labels{outcomes: make(map[string]metric.MeasurementOption)}
-	if group != "" {
-		base = append(base, semconv.MessagingConsumerGroupName(group))
+	if key.group != "" {
+		base = append(base, semconv.MessagingConsumerGroupName(key.group))
 		for _, o := range []string{outcomeAcked, outcomeDiscarded, outcomeRetried, outcomeDead, outcomeRequeued, outcomeRevoked} {
-			l.outcomes[o] = metric.WithAttributeSet(attribute.NewSet(append(slices.Clip(base), attribute.String("mainstay.outcome", o))...))
+			l.outcomes[o] = []metric.AddOption{
+				metric.WithAttributeSet(attribute.NewSet(append(slices.Clip(base), attribute.String("mainstay.outcome", o))...)),
+			}
 		}
 	}
-	l.span = append(slices.Clip(base), more...)
-	l.good = metric.WithAttributeSet(attribute.NewSet(l.span...))
-	made, _ := t.made.LoadOrStore(key, l)
-	return made.(*labels)
+	of := semconv.MessagingOperationTypeSend
+	if kind == trace.SpanKindConsumer {
+		of = semconv.MessagingOperationTypeProcess
+	}
+	l.span = append(slices.Clip(base), semconv.MessagingOperationName(key.op), of)
+	l.start = []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(l.span...)}
+	good := metric.WithAttributeSet(attribute.NewSet(l.span...))
+	l.add, l.record = []metric.AddOption{good}, []metric.RecordOption{good}
+	return l
 }
 
-// of returns the labels of something that ended with err.
-func (l *labels) of(err error) metric.MeasurementOption {
-	if err == nil {
-		return l.good
-	}
+// failed returns the labels of something that ended with err.
+func (l *labels) failed(err error) metric.MeasurementOption {
 	return metric.WithAttributes(append(slices.Clip(l.span), semconv.ErrorTypeKey.String(classOf(err)))...)
 }
 
-// publishing starts the span of one Publish, which done ends, and writes its
-// context into the messages that have none yet. topic is empty for several.
-func (t *telemetry) publishing(ctx context.Context, topic string, msgs []driver.Message) (_ context.Context, done func(held int, err error)) {
-	start, l := time.Now(), t.publishLabels(topic)
-	name := "publish"
-	if topic != "" {
-		name += " " + topic
+func (l *labels) linked(links []trace.Link) []trace.SpanStartOption {
+	if len(links) == 0 {
+		return l.start
 	}
+	return append(slices.Clip(l.start), trace.WithLinks(links...))
+}
+
+// timed is a span and when it began.
+type timed struct {
+	t     *telemetry
+	l     *labels
+	ctx   context.Context //nolint:containedctx // of one call, for what is recorded at its end
+	span  trace.Span
+	start time.Time
+}
+
+func (x *timed) begin(ctx context.Context, links []trace.Link) {
+	now := x.start.UnixNano()
+	if now < x.t.mute.Load() {
+		x.ctx, x.span = ctx, noSpan
+		return
+	}
+	x.ctx, x.span = x.t.tracer.Start(ctx, x.l.name, x.l.linked(links)...)
+	if !x.span.IsRecording() && x.span.SpanContext().SpanID() == trace.SpanContextFromContext(ctx).SpanID() {
+		x.t.mute.Store(now + int64(muteFor)) // none was made, not even one that is not sampled
+	}
+}
+
+func (x *timed) took(h metric.Float64Histogram, err error) {
+	d := time.Since(x.start).Seconds()
+	if err == nil {
+		h.Record(x.ctx, d, x.l.record...)
+	} else {
+		h.Record(x.ctx, d, x.l.failed(err))
+	}
+}
+
+// publishing starts the span of one Publish, which published ends, and writes
+// its context into the messages that have none yet. topic is empty for several.
+func (t *telemetry) publishing(ctx context.Context, topic string, msgs []driver.Message) timed {
+	x := timed{t: t, l: t.labels(trace.SpanKindProducer, topic, ""), start: time.Now()}
 	var links []trace.Link
 	for i := range msgs {
 		if made := extract(msgs[i].Headers); made.IsValid() {
 			links = append(links, trace.Link{SpanContext: made})
 		}
 	}
-	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindProducer),
-		trace.WithAttributes(l.span...), trace.WithLinks(links...))
-	if len(msgs) == 1 {
-		span.SetAttributes(semconv.MessagingMessageID(msgs[0].ID))
-	} else {
-		span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
+	x.begin(ctx, links)
+	if x.span.IsRecording() {
+		if len(msgs) == 1 {
+			x.span.SetAttributes(semconv.MessagingMessageID(msgs[0].ID))
+		} else {
+			x.span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
+		}
 	}
-	if span.SpanContext().IsValid() {
+	if trace.SpanContextFromContext(x.ctx).IsValid() { // also where only the caller makes spans
 		for i := range msgs {
 			if msgs[i].Headers.Get(wire.TraceParent) == "" {
-				inject(ctx, &msgs[i].Headers)
+				inject(x.ctx, &msgs[i].Headers)
 			}
 		}
 	}
-	return ctx, func(held int, err error) {
-		t.sendTime.Record(ctx, time.Since(start).Seconds(), l.of(err))
-		if held > 0 {
-			t.sent.Add(ctx, int64(held), l.good)
-		}
-		if n := len(msgs) - held; n > 0 {
-			t.sent.Add(ctx, int64(n), l.of(err))
-		}
-		end(span, err)
-	}
+	return x
 }
 
-// processing starts the span of one delivery, which done ends. It belongs to
-// the trace of the message; that of a dead letter, which may be days old, is
+// published says how many are held, and how many are not known to be.
+func (x *timed) published(held, open int, err error) {
+	x.took(x.t.sendTime, err)
+	if held > 0 {
+		x.t.sent.Add(x.ctx, int64(held), x.l.add...)
+	}
+	if open > 0 {
+		x.t.sent.Add(x.ctx, int64(open), x.l.failed(err))
+	}
+	end(x.span, err)
+}
+
+// processing starts the span of one delivery, which processed ends. It belongs
+// to the trace of the message; that of a dead letter, which may be days old, is
 // only linked.
-func (t *telemetry) processing(ctx context.Context, d *Delivery, lane string) (_ context.Context, done func(outcome string, err error)) {
-	start, l := time.Now(), t.processLabels(d.Topic, d.Group)
-	t.consumed.Add(ctx, 1, l.good)
-	if age := start.Sub(d.Time); age >= 0 && !d.Time.IsZero() {
-		t.age.Record(ctx, age.Seconds(), l.good)
+func (t *telemetry) processing(ctx context.Context, d *Delivery, lane string) timed {
+	x := timed{t: t, l: t.labels(trace.SpanKindConsumer, d.Topic, d.Group), start: time.Now()}
+	t.consumed.Add(ctx, 1, x.l.add...)
+	if age := x.start.Sub(d.Time); age >= 0 && !d.Time.IsZero() {
+		t.age.Record(ctx, age.Seconds(), x.l.record...)
 	}
 	var links []trace.Link
 	if made := extract(d.Headers); made.IsValid() {
@@ -230,16 +295,17 @@ func (t *telemetry) processing(ctx context.Context, d *Delivery, lane string) (_
 			links = []trace.Link{{SpanContext: made}}
 		}
 	}
-	ctx, span := t.tracer.Start(ctx, "process "+d.Topic, trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(l.span...), trace.WithLinks(links...))
-	if span.IsRecording() {
-		span.SetAttributes(semconv.MessagingMessageID(d.ID), semconv.MessagingDestinationPartitionID(lane))
+	x.begin(ctx, links)
+	if x.span.IsRecording() {
+		x.span.SetAttributes(semconv.MessagingMessageID(d.ID), semconv.MessagingDestinationPartitionID(lane))
 	}
-	return ctx, func(outcome string, err error) {
-		t.process.Record(ctx, time.Since(start).Seconds(), l.of(err))
-		t.deliveries.Add(ctx, 1, l.outcomes[outcome])
-		end(span, err)
-	}
+	return x
+}
+
+func (x *timed) processed(outcome string, err error) {
+	x.took(x.t.process, err)
+	x.t.deliveries.Add(x.ctx, 1, x.l.outcomes[outcome]...)
+	end(x.span, err)
 }
 
 func end(span trace.Span, err error) {
@@ -322,5 +388,11 @@ func extract(h Headers) trace.SpanContext {
 	if h.Get(wire.TraceParent) == "" {
 		return trace.SpanContext{}
 	}
+	return parse(h)
+}
+
+// parse is apart from extract so that a message without a trace costs nothing:
+// its list escapes.
+func parse(h Headers) trace.SpanContext {
 	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier{&h}))
 }

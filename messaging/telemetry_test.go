@@ -16,8 +16,11 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/embedded"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/driver"
 	"github.com/mainstay-go/mainstay/messaging/memory"
 )
 
@@ -156,4 +159,69 @@ func TestLagIsMeasured(t *testing.T) {
 		require.NoError(t, stop())
 		require.Empty(t, gauges())
 	})
+}
+
+// late makes no spans until it has a provider, as the global one does.
+type late struct {
+	embedded.TracerProvider
+	provider trace.TracerProvider
+	asked    int
+}
+
+func (l *late) Tracer(string, ...trace.TracerOption) trace.Tracer { return lateTracer{late: l} }
+
+type lateTracer struct {
+	embedded.Tracer
+	*late
+}
+
+func (l lateTracer) Start(ctx context.Context, name string, o ...trace.SpanStartOption) (context.Context, trace.Span) {
+	l.asked++
+	return l.provider.Tracer("").Start(ctx, name, o...)
+}
+
+// Without an SDK spans cost nothing; with one that is installed later there are
+// spans within a second, sampled or not. The caller's context travels meanwhile.
+func TestTracersThatMakeNoSpansAreAskedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &late{provider: noop.NewTracerProvider()}
+		var sent []string
+		d := newFaulty()
+		d.publish = func(m []driver.Message) []error {
+			sent = append(sent, m[0].Headers.Get("traceparent"))
+			return nil
+		}
+		require.NoError(t, d.Declare(t.Context(), subscription("t")))
+		p := messaging.NewBroker(d, &messaging.Options{TracerProvider: l}).Publisher()
+		const traceID = "0af7651916cd43dd8448eb211c80319c"
+		caller := trace.NewSpanContext(trace.SpanContextConfig{TraceID: must(trace.TraceIDFromHex(traceID)), SpanID: trace.SpanID{1}})
+		publish := func(n int) {
+			sent, l.asked = nil, 0
+			for range n {
+				require.NoError(t, p.Publish(trace.ContextWithRemoteSpanContext(t.Context(), caller), &messaging.Message{Topic: "t"}))
+			}
+		}
+		publish(10)
+		require.Equal(t, 1, l.asked)
+		for _, s := range sent {
+			require.Equal(t, "00-"+traceID+"-0100000000000000-00", s)
+		}
+		for _, sampler := range []sdktrace.Sampler{sdktrace.AlwaysSample(), sdktrace.NeverSample()} {
+			l.provider = sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler))
+			time.Sleep(time.Second)
+			publish(10)
+			require.Equal(t, 10, l.asked)
+			for _, s := range sent {
+				require.Contains(t, s, traceID)
+				require.NotContains(t, s, "0100000000000000")
+			}
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

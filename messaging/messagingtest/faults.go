@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -111,8 +113,11 @@ func TestFaults(t *testing.T, open func(*testing.T) Harness, f Faults) {
 	}
 	enough()
 	writers.Wait()
-	for end := time.Now().Add(90 * time.Second); s.ledger.Counts().Lost > 0 && time.Now().Before(end); {
-		time.Sleep(100 * time.Millisecond)
+	for end := time.Now().Add(90 * time.Second); s.ledger.Counts().Lost > 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.stuck()
+			break
+		}
 	}
 	stop()
 	s.members.Wait()
@@ -225,6 +230,15 @@ func (s *siege) write(ctx context.Context, b *messaging.Broker) *sync.WaitGroup 
 }
 
 func rest() { time.Sleep(time.Duration(500+rand.IntN(1500)) * time.Millisecond) }
+
+// stuck shows where everybody stands while messages are missing.
+func (s *siege) stuck() {
+	var stacks strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
+		s.Log(err)
+	}
+	s.Logf("%s: who stands where:\n%s", s.ledger, &stacks)
+}
 
 func (s *siege) judge(f Faults) {
 	got, open := s.ledger.Counts(), 0
