@@ -301,7 +301,7 @@ func (r *revocations) under(base context.Context, lost <-chan struct{}, s *sessi
 		r.by = make(map[<-chan struct{}]context.Context)
 	}
 	ctx, cancel := context.WithCancelCause(base)
-	r.by[lost] = ctx
+	r.by[lost] = ctx //nolint:fatcontext // a map, and it is emptied
 	s.wg.Go(func() {
 		select {
 		case <-lost:

@@ -223,7 +223,7 @@ func (x *timed) begin(ctx context.Context, links []trace.Link) {
 		x.ctx, x.span = ctx, noSpan
 		return
 	}
-	x.ctx, x.span = x.t.tracer.Start(ctx, x.l.name, x.l.linked(links)...)
+	x.ctx, x.span = x.t.tracer.Start(ctx, x.l.name, x.l.linked(links)...) //nolint:spancheck // published and processed end it
 	if !x.span.IsRecording() && x.span.SpanContext().SpanID() == trace.SpanContextFromContext(ctx).SpanID() {
 		x.t.mute.Store(now + int64(muteFor)) // none was made, not even one that is not sampled
 	}
