@@ -58,40 +58,39 @@ func (b *broker) forget(msgs []driver.Message, errs []error) {
 // publish gives all messages to the client before it waits for the first
 // answer.
 func (b *broker) publish(ctx context.Context, msgs []driver.Message) []error {
-	c := &call{errs: make([]error, len(msgs)), open: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{})}
+	errs := make([]error, len(msgs))
 	if len(msgs) == 0 {
-		return c.errs
+		return errs
 	}
 	p, refused, err := b.route(ctx, msgs)
 	if err != nil {
-		for i := range c.errs {
-			c.errs[i] = err
+		for i := range errs {
+			errs[i] = err
 		}
-		return c.errs
+		return errs
 	}
-	slots, now := make([]slot, len(msgs)), time.Now()
+	c, now := newCall(len(msgs)), time.Now()
 	for i := range msgs {
-		slots[i] = slot{call: c, i: i}
-		if err := refused[msgs[i].Topic]; err != nil {
-			slots[i].answer(err)
+		s := &c.slots[i]
+		if errs[i] = refused[msgs[i].Topic]; errs[i] != nil {
 			continue
 		}
 		if n := msgs[i].Size(); n > b.maxBytes {
-			slots[i].answer(fmt.Errorf("%w: %d bytes, at most %d", driver.ErrTooLarge, n, b.maxBytes))
+			errs[i] = fmt.Errorf("%w: %d bytes, at most %d", driver.ErrTooLarge, n, b.maxBytes)
 			continue
 		}
-		m := encode(&msgs[i], now)
-		m.Metadata = &slots[i]
-		c.sending(i)
-		if err := p.send(ctx, m); err != nil {
+		s.encode(&msgs[i], now)
+		s.Metadata, s.sent = s, true
+		if err := p.send(ctx, &s.ProducerMessage); err != nil {
+			s.sent = false
 			for j := i; j < len(msgs); j++ { // what is behind must not overtake
-				slots[j] = slot{call: c, i: j}
-				slots[j].answer(err)
+				errs[j] = err
 			}
 			break
 		}
 	}
-	return c.wait(ctx)
+	c.wait(ctx, errs)
+	return errs
 }
 
 // route returns a producer, and an error for each topic that does not exist.
@@ -209,6 +208,11 @@ func (p *producer) send(ctx context.Context, m *sarama.ProducerMessage) error {
 	default:
 	}
 	select {
+	case p.async.Input() <- m: // without a look at channels that all callers share
+		return nil
+	default:
+	}
+	select {
 	case p.async.Input() <- m:
 		return nil
 	case <-p.closing:
@@ -280,52 +284,73 @@ func judge(err error) (fatal bool, _ error) {
 
 // call is one Publish that waits.
 type call struct {
+	slots []slot
+	done  chan struct{}
+
 	mu   sync.Mutex
-	errs []error
-	open []bool // given to the client, no answer yet
-	left int
-	over bool // answers come too late
-	done chan struct{}
+	left int // answers that are missing
 }
 
-// slot is the place of one message in its call.
+// slot is one message of a call, on its way through the client.
 type slot struct {
+	record
 	call *call
-	i    int
+	sent bool // only the sender looks at it
+
+	// Under the call's lock.
+	answered bool
+	err      error
 }
 
-func (c *call) sending(i int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open[i] = true
+func newCall(n int) *call {
+	c := &call{slots: make([]slot, n), done: make(chan struct{}), left: n}
+	for i := range c.slots {
+		c.slots[i].call = c
+	}
+	return c
 }
 
 func (s *slot) answer(err error) {
-	c := s.call
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.over {
-		return
-	}
-	c.errs[s.i], c.open[s.i] = err, false
-	if c.left--; c.left == 0 {
+	s.call.mu.Lock()
+	defer s.call.mu.Unlock()
+	s.answered, s.err = true, err
+	s.call.take(1)
+}
+
+// take counts answers, and what needs none.
+func (c *call) take(n int) {
+	if c.left -= n; c.left == 0 {
 		close(c.done)
 	}
 }
 
-// wait returns the answers; what has none when ctx ends is unknown.
-func (c *call) wait(ctx context.Context) []error {
+// wait sets the outcome of what was sent; what has no answer when ctx ends is
+// unknown.
+func (c *call) wait(ctx context.Context, errs []error) {
+	unsent := 0
+	for i := range c.slots {
+		if !c.slots[i].sent {
+			unsent++
+		}
+	}
+	if unsent > 0 {
+		c.mu.Lock()
+		c.take(unsent)
+		c.mu.Unlock()
+	}
 	select {
 	case <-c.done:
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.over = true
-	for i, open := range c.open {
-		if open {
-			c.errs[i] = fmt.Errorf("%w: %w", driver.ErrUnknown, context.Cause(ctx))
+	for i := range c.slots {
+		switch s := &c.slots[i]; {
+		case !s.sent:
+		case s.answered:
+			errs[i] = s.err
+		default:
+			errs[i] = fmt.Errorf("%w: %w", driver.ErrUnknown, context.Cause(ctx))
 		}
 	}
-	return c.errs
 }

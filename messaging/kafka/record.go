@@ -24,35 +24,50 @@ var (
 	nameTime        = []byte(wire.Time)
 )
 
+// record is a message for the client, in one piece with what it points to.
+type record struct {
+	sarama.ProducerMessage
+	key, value encoded
+	headers    [4]sarama.RecordHeader // ours; with more the list is elsewhere
+}
+
+// encoded is sarama.ByteEncoder without an allocation.
+type encoded []byte
+
+// Encode implements sarama.Encoder.
+func (e *encoded) Encode() ([]byte, error) { return *e, nil }
+
+// Length implements sarama.Encoder.
+func (e *encoded) Length() int { return len(*e) }
+
 // encode makes a record of its own bytes: the client may hold it beyond the
 // call that published it. They are in one piece.
-func encode(m *driver.Message, now time.Time) *sarama.ProducerMessage {
-	n := len(m.Body) + len(m.ID) + len(m.ContentType) + len(m.Schema) + len(time.RFC3339Nano)
+func (r *record) encode(m *driver.Message, now time.Time) {
+	n := len(m.Body) + len(m.Key) + len(m.ID) + len(m.ContentType) + len(m.Schema) + len(time.RFC3339Nano)
 	for i := range m.Headers {
 		n += len(m.Headers[i].Key) + len(m.Headers[i].Value)
 	}
 	own := make([]byte, 0, n)
 	piece := func(from int) []byte { return own[from:len(own):len(own)] }
-	own = append(own, m.Body...)
-	p := &sarama.ProducerMessage{
-		Topic: m.Topic, Value: sarama.ByteEncoder(piece(0)), Timestamp: m.Time,
-		Headers: make([]sarama.RecordHeader, 0, len(m.Headers)+4),
-	}
-	if m.Key != "" {
-		p.Key = sarama.StringEncoder(m.Key)
-	}
-	// A broker refuses timestamps of the future; the exact time is a header.
-	if m.Time.After(now) || m.Time.Before(time.UnixMilli(0)) {
-		p.Timestamp = now
-	}
 	text := func(s string) []byte {
 		from := len(own)
 		own = append(own, s...)
 		return piece(from)
 	}
+	own = append(own, m.Body...)
+	r.value = piece(0)
+	r.Topic, r.Value, r.Timestamp, r.Headers = m.Topic, &r.value, m.Time, r.headers[:0]
+	if m.Key != "" {
+		r.key = text(m.Key)
+		r.Key = &r.key
+	}
+	// A broker refuses timestamps of the future; the exact time is a header.
+	if m.Time.After(now) || m.Time.Before(time.UnixMilli(0)) {
+		r.Timestamp = now
+	}
 	add := func(name []byte, value string) {
 		if value != "" {
-			p.Headers = append(p.Headers, sarama.RecordHeader{Key: name, Value: text(value)})
+			r.Headers = append(r.Headers, sarama.RecordHeader{Key: name, Value: text(value)})
 		}
 	}
 	add(nameID, m.ID)
@@ -60,7 +75,8 @@ func encode(m *driver.Message, now time.Time) *sarama.ProducerMessage {
 	add(nameSchema, m.Schema)
 	from := len(own)
 	own = m.Time.UTC().AppendFormat(own, time.RFC3339Nano)
-	p.Headers = append(p.Headers, sarama.RecordHeader{Key: nameTime, Value: piece(from)})
+	r.Headers = append(r.Headers, sarama.RecordHeader{Key: nameTime, Value: piece(from)})
+	r.Headers = slices.Grow(r.Headers, len(m.Headers))
 	for i := range m.Headers {
 		h := sarama.RecordHeader{Key: text(m.Headers[i].Key)}
 		if m.Headers[i].Value != nil {
@@ -68,9 +84,8 @@ func encode(m *driver.Message, now time.Time) *sarama.ProducerMessage {
 			own = append(own, m.Headers[i].Value...)
 			h.Value = piece(from)
 		}
-		p.Headers = append(p.Headers, h)
+		r.Headers = append(r.Headers, h)
 	}
-	return p
 }
 
 // decode maps a record back. What is missing or cannot be read is made of the
