@@ -86,23 +86,56 @@ func (d *Delivery) Native(target any) bool {
 	return true
 }
 
+// idLength is that of a UUID in its usual form.
+const idLength = 36
+
 // newID returns a UUID of version 7, RFC 9562: 48 bits of milliseconds, so
 // that IDs sort by time, then 74 random bits.
 func newID(now time.Time) string {
+	var random [10]byte
+	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
+	return string(appendID(make([]byte, 0, idLength), now, random[:]))
+}
+
+// nameAll gives an ID to each of msgs that has none, all made at once.
+func nameAll(msgs []*Message, now time.Time) {
+	n := 0
+	for _, m := range msgs {
+		if m.ID == "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	random := make([]byte, 10*n)
+	_, _ = rand.Read(random)
+	text := make([]byte, 0, idLength*n)
+	for i := range n {
+		text = appendID(text, now, random[10*i:])
+	}
+	ids := string(text)
+	for _, m := range msgs {
+		if m.ID == "" {
+			m.ID, ids = ids[:idLength], ids[idLength:]
+		}
+	}
+}
+
+func appendID(text []byte, now time.Time, random []byte) []byte {
 	var u [16]byte
-	_, _ = rand.Read(u[6:]) // never fails: crypto/rand ends the program instead
+	copy(u[6:], random)
 	ms := now.UnixMilli()
 	for i := range 6 {
 		u[i] = byte(ms >> (40 - 8*i))
 	}
 	u[6] = u[6]&0x0f | 0x70
 	u[8] = u[8]&0x3f | 0x80
-	var s [36]byte
-	hex.Encode(s[0:8], u[0:4])
-	hex.Encode(s[9:13], u[4:6])
-	hex.Encode(s[14:18], u[6:8])
-	hex.Encode(s[19:23], u[8:10])
-	hex.Encode(s[24:36], u[10:16])
-	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
-	return string(s[:])
+	for i, part := range [][]byte{u[0:4], u[4:6], u[6:8], u[8:10], u[10:16]} {
+		if i > 0 {
+			text = append(text, '-')
+		}
+		text = hex.AppendEncode(text, part)
+	}
+	return text
 }

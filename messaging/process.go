@@ -295,9 +295,9 @@ func (s *session) call(ctx context.Context, d *Delivery) (err error) {
 		defer cancel()
 		return h(ctx, d)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
-	defer cancel()
-	if err = h(ctx, d); err != nil && errors.Is(context.Cause(ctx), errTimeout) {
+	r := &running{Context: ctx, until: time.Now().Add(limit)}
+	defer r.end()
+	if err = h(r, d); err != nil && errors.Is(context.Cause(r), errTimeout) {
 		err = fmt.Errorf("%w (%s): %w", errTimeout, short(limit), err)
 	}
 	return err

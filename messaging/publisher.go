@@ -59,10 +59,8 @@ func (p *Publisher) Publish(ctx context.Context, msgs ...*Message) error {
 		return &Error{Op: "publish", Topic: topic, Unsent: msgs, Err: err}
 	}
 	now := time.Now()
+	nameAll(msgs, now)
 	for _, m := range msgs {
-		if m.ID == "" {
-			m.ID = newID(now)
-		}
 		if m.Time.IsZero() {
 			m.Time = now
 		}

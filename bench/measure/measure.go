@@ -64,6 +64,9 @@ type Goal struct {
 	AtMostNs float64
 	// NoAllocs demands that Case allocates nothing.
 	NoAllocs bool
+	// BeyondNs and BeyondAllocs are the most that Case may take and allocate per
+	// unit beyond what Against does; AtMost and AtMostNs do not count then.
+	BeyondNs, BeyondAllocs float64
 }
 
 // Result is what was measured of one case.
@@ -85,7 +88,9 @@ type Verdict struct {
 	Ns float64
 	// Allocs of the case, per unit.
 	Allocs float64
-	Met    bool
+	// MoreNs and MoreAllocs are what the case costs beyond Goal.Against.
+	MoreNs, MoreAllocs float64
+	Met                bool
 }
 
 // Options say how long to measure.
@@ -140,8 +145,15 @@ func Run(g Group, o Options) ([]Result, []Verdict, error) {
 		c := index(g, goal.Case)
 		v := Verdict{Goal: goal, Ns: results[c].Ns, Allocs: results[c].Allocs}
 		if goal.Against != "" {
-			v.Ratio, v.Median = compare(samples[c], samples[index(g, goal.Against)])
+			against := index(g, goal.Against)
+			v.Ratio, v.Median = compare(samples[c], samples[against])
 			v.Met = v.Ratio <= goal.AtMost
+			v.MoreNs, v.MoreAllocs = v.Ns-results[against].Ns, v.Allocs-results[against].Allocs
+		}
+		if goal.BeyondNs > 0 {
+			v.Met = v.MoreNs <= goal.BeyondNs && v.MoreAllocs <= goal.BeyondAllocs
+			verdicts[i] = v
+			continue
 		}
 		v.Met = (v.Met || v.Ns <= goal.AtMostNs) && (!goal.NoAllocs || v.Allocs < 0.01)
 		verdicts[i] = v

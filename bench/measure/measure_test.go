@@ -104,6 +104,35 @@ func TestTimesArePromised(t *testing.T) {
 	}
 }
 
+// What a layer adds is a promise of its own.
+func TestWhatIsBeyondAnotherIsPromised(t *testing.T) {
+	g := group()
+	g.Goals = []measure.Goal{
+		{Case: "long", Against: "short", BeyondNs: 10e9, BeyondAllocs: 1000},
+		{Case: "long", Against: "short", BeyondNs: 10e9, BeyondAllocs: 1},
+		{Case: "long", Against: "short", BeyondNs: 1, BeyondAllocs: 1000},
+		{Case: "short", Against: "long", BeyondNs: 1},
+	}
+	_, verdicts, err := measure.Run(g, measure.Options{Rounds: 1, Each: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false, false, true} {
+		if v := verdicts[i]; v.Met != want || (i < 3) != (v.MoreNs > 10e6) || (i < 3) != (v.MoreAllocs > 0) {
+			t.Errorf("%d: %+v", i, v)
+		}
+	}
+	var b strings.Builder
+	if unmet, err := measure.Report(&b, []measure.Group{g}, measure.Options{Rounds: 1, Each: time.Millisecond}); err != nil || unmet != 2 {
+		t.Fatal(unmet, err)
+	}
+	for _, want := range []string{"+10000000000 ns", "may be +1000"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+}
+
 func TestUnits(t *testing.T) {
 	g := group()
 	g.Units = 10

@@ -60,6 +60,10 @@ func Report(w io.Writer, groups []Group, o Options) (unmet int, err error) {
 			}
 			is, mayBe, median, against = ratio, most, fmt.Sprintf("%.2f", j.v.Median), j.v.Goal.Against
 		}
+		if j.v.Goal.BeyondNs > 0 {
+			is, mayBe, median = "+"+short(j.v.MoreNs)+" ns", "+"+short(j.v.Goal.BeyondNs)+" ns", "-"
+			allocs = fmt.Sprintf("+%s, may be +%s", short(j.v.MoreAllocs), short(j.v.Goal.BeyondAllocs))
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
 			word, is, mayBe, median, allocs, j.v.Goal.Case, against, j.group)
 	}

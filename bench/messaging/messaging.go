@@ -28,9 +28,10 @@ import (
 	"github.com/mainstay-go/mainstay/bench/measure"
 )
 
-// Groups returns the comparisons for which getenv names a server, and says
-// which variables are not set.
+// Groups returns the comparisons that need no server and those for which getenv
+// names one, and says which variables are not set.
 func Groups(getenv func(string) string) (groups []measure.Group, missing []string) {
+	groups = append(groups, memoryGroup())
 	for _, s := range []struct {
 		variable string
 		groups   func(addr string) []measure.Group
