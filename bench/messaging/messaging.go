@@ -9,8 +9,8 @@
 // (appendfsync always under scripts/services). Bodies have 1 KiB.
 //
 // The raw client sends and reads the very same messages as Mainstay: ID, key and
-// time beside the body; on RabbitMQ to the same kind of exchange, bound to a
-// queue. What is called bare sends a body and an ID and nothing else, on
+// time beside the body; on RabbitMQ to the exchange and queue that Mainstay
+// declares. What is called bare sends a body and an ID and nothing else, on
 // RabbitMQ straight to a queue.
 package messaging
 

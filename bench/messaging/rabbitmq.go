@@ -119,6 +119,8 @@ func forgetTopic(admin *amqp.Channel, topic string) {
 	}
 }
 
+// rawAMQPPublisher publishes to what Mainstay has declared, or, bare, straight to
+// a queue.
 func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Channel, bare bool) (publisher, error) {
 	queue, exchange := unique("raw"), ""
 	ch, err := rabbit(s, url)
@@ -128,20 +130,15 @@ func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Cha
 	if err := ch.Confirm(false); err != nil {
 		return nil, err
 	}
-	if _, err := ch.QueueDeclare(queue, true, false, false, false, quorum); err != nil {
-		return nil, err
-	}
-	removed(s, admin, queue)
-	if !bare { // 64 routing keys, as Mainstay has for the order of keys
-		exchange = queue
-		s.atEnd(func() { _ = admin.ExchangeDelete(exchange, false, false) })
-		if err := ch.ExchangeDeclare(exchange, "direct", true, false, false, false, nil); err != nil {
+	if bare {
+		if _, err := ch.QueueDeclare(queue, true, false, false, false, quorum); err != nil {
 			return nil, err
 		}
-		for _, key := range keyNames {
-			if err := ch.QueueBind(queue, key, exchange, false, nil); err != nil {
-				return nil, err
-			}
+		removed(s, admin, queue)
+	} else {
+		exchange = queue
+		if _, err := rabbitmqBroker(ctx, s, url, admin, exchange); err != nil {
+			return nil, err
 		}
 	}
 	var id atomic.Int64
@@ -152,9 +149,9 @@ func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Cha
 			m := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: strconv.FormatInt(n, 10), Body: body}
 			to := queue
 			if !bare {
-				to = keyNames[n%keys]
+				to = slotNames[n%keys]
 				m.MessageId, m.Timestamp = watermill.NewUUID(), time.Now()
-				m.Headers = amqp.Table{"mainstay-key": to, "mainstay-time": m.Timestamp.UTC().Format(time.RFC3339Nano)}
+				m.Headers = amqp.Table{"mainstay-key": keyNames[n%keys], "mainstay-time": m.Timestamp.UTC().Format(time.RFC3339Nano)}
 			}
 			c, err := ch.PublishWithDeferredConfirm(exchange, to, true, false, m)
 			if err != nil {
@@ -170,6 +167,14 @@ func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Cha
 		return nil
 	}, nil
 }
+
+// slotNames are the routing keys that Mainstay publishes with.
+var slotNames = func() (names [keys]string) {
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+	}
+	return names
+}()
 
 // watermillConfig is Watermill's durable queue, with confirms and as many
 // channels as there are callers, which its documentation advises; and the same

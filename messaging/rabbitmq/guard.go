@@ -11,8 +11,12 @@ import (
 // must end by itself.
 const stuck = 30 * time.Second
 
-// most is how much is gathered before it is written.
-const most = 64 << 10
+// What is gathered is written when it is least, then twice as much each time up
+// to most: the server begins while the rest is being made.
+const (
+	least = 4 << 10
+	most  = 64 << 10
+)
 
 // guard is a connection whose writes end, and that can be cut at any time, even
 // before it is made. The client writes each message by itself; between gather
@@ -25,6 +29,7 @@ type guard struct {
 	writing   sync.Mutex // held while bytes go to the connection or into gathered
 	gathering bool
 	gathered  []byte
+	enough    int // bytes that are written at once
 }
 
 func (g *guard) hold(c net.Conn) {
@@ -49,11 +54,11 @@ func (g *guard) SetDeadline(t time.Time) error {
 	return g.Conn.SetDeadline(t)
 }
 
-// gather has what is written from now on wait for flush, or until it is much.
+// gather has what is written from now on wait for flush, or until it is enough.
 func (g *guard) gather() {
 	g.writing.Lock()
 	defer g.writing.Unlock()
-	g.gathering = true
+	g.gathering, g.enough = true, least
 }
 
 // flush writes what was gathered. An error has cut the connection, which is how
@@ -74,7 +79,8 @@ func (g *guard) Write(b []byte) (int, error) {
 	if !g.gathering {
 		return g.write(b)
 	}
-	if g.gathered = append(g.gathered, b...); len(g.gathered) >= most {
+	if g.gathered = append(g.gathered, b...); len(g.gathered) >= g.enough {
+		g.enough = min(2*g.enough, most)
 		if err := g.out(); err != nil {
 			return 0, err
 		}

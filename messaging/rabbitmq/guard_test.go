@@ -63,15 +63,25 @@ func TestWhatIsGatheredIsWrittenAtOnce(t *testing.T) {
 	g.flush()
 	require.Len(t, w.pieces, 3, "there was nothing")
 
-	large := string(make([]byte, most-1))
 	g.gather()
-	write(large)
-	require.Len(t, w.pieces, 3)
-	write("ef")
-	require.Equal(t, large+"ef", w.pieces[3], "much does not wait")
+	w.pieces = nil
+	kilo := string(make([]byte, 1<<10))
+	for range 250 {
+		write(kilo)
+	}
+	var sizes []int
+	for _, p := range w.pieces {
+		sizes = append(sizes, len(p)>>10)
+	}
+	require.Equal(t, []int{4, 8, 16, 32, 64, 64}, sizes, "much does not wait")
 	write("g")
 	g.flush()
-	require.Equal(t, "g", w.pieces[4])
+	require.Len(t, w.pieces[6], 62<<10+1)
+	g.gather()
+	write(kilo)
+	write(kilo + kilo + kilo)
+	require.Len(t, w.pieces, 8, "the next begins with few")
+	g.flush()
 }
 
 // The client believes that what was gathered is written: it must hear.
