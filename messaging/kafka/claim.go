@@ -195,14 +195,13 @@ func (c *claim) flow() {
 		default:
 		}
 	}
-	which := map[string][]int32{c.topic: {c.partition}}
 	switch {
 	case full && !c.paused:
 		c.paused = true
-		c.receiver.group.Pause(which)
+		c.receiver.group.Pause(map[string][]int32{c.topic: {c.partition}})
 	case room && c.paused:
 		c.paused = false
-		c.receiver.group.Resume(which)
+		c.receiver.group.Resume(map[string][]int32{c.topic: {c.partition}})
 	}
 }
 

@@ -164,8 +164,16 @@ func (s *siege) consume(ctx context.Context) *client {
 		Drain: 2 * time.Second,
 		Retry: messaging.RetryPolicy{MaxAttempts: -1, Delays: []time.Duration{50 * time.Millisecond, time.Second}},
 	}, messaging.On(s.topic, handle).With(s.ledger.Middleware))
-	if err == nil {
-		err = consumer.Declare(ctx) // before anything is published: not every broker keeps what no group waits for
+	// Before anything is published, since not every broker keeps what no group
+	// waits for; and the broker may be on its way back.
+	for end := time.Now().Add(time.Minute); err == nil; time.Sleep(200 * time.Millisecond) {
+		declared := consumer.Declare(ctx)
+		if declared == nil {
+			break
+		}
+		if time.Now().After(end) {
+			err = declared
+		}
 	}
 	if err != nil {
 		s.Fatal(err)
