@@ -51,7 +51,9 @@
 // A [Limiter] admits or refuses, and learns from the result. [Semaphore] is the
 // one for weights, with a choice of what happens to those who must wait; [Rate]
 // is units per second, and [Rates] the same for each of many keys; [Breaker]
-// stops asking what keeps failing. [NewPermit] is for limiters of one's own. [Do]
+// stops asking what keeps failing; [Admission] reads the deadlines, finds out how
+// much its callee can do, and refuses what would be late, the unimportant first
+// ([WithPriority]). [NewPermit] is for limiters of one's own. [Do]
 // runs one function under one; limiters nest by nesting Do.
 // A [Permit] is a value that is returned once and may be copied freely.
 //

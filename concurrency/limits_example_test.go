@@ -55,3 +55,41 @@ func ExampleRates() {
 	// loud false
 	// quiet true
 }
+
+func ExampleAdmission() {
+	var stock concurrency.Admission // one per dependency, or in front of one's own handlers
+	handle := func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // what it reads
+		defer cancel()
+		return concurrency.Do(ctx, &stock, constant("in stock"))
+	}
+	fmt.Println(handle(context.Background()))
+	st := stock.Stats()
+	fmt.Println(st.Admitted, "admitted,", st.Rejected, "refused")
+	// Output:
+	// in stock <nil>
+	// 1 admitted, 0 refused
+}
+
+func ExampleWithPriority() {
+	var stock concurrency.Admission
+	ctx := context.Background()
+	checkout := concurrency.WithPriority(ctx, 1)
+	report := concurrency.WithPriority(ctx, -1)
+	for range 5 { // it knows nothing of its callee yet, and starts with 10 at a time
+		_, err := stock.Acquire(checkout, 1)
+		fmt.Println("checkout", err == nil)
+	}
+	_, err := stock.Acquire(report, 1) // may use half of what there is
+	fmt.Println("report", err == nil, errors.Is(err, concurrency.ErrRejected))
+	_, err = stock.Acquire(checkout, 1)
+	fmt.Println("checkout", err == nil)
+	// Output:
+	// checkout true
+	// checkout true
+	// checkout true
+	// checkout true
+	// checkout true
+	// report false true
+	// checkout true
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // ErrRejected is matched by the error of every [Limiter] that refused instead
@@ -12,7 +13,7 @@ import (
 var ErrRejected = errors.New("concurrency: rejected")
 
 // Limiter admits work or refuses it, and learns from the result. [Semaphore],
-// [Rate] and [Breaker] are limiters; [NewPermit] helps to write
+// [Rate], [Breaker] and [Admission] are limiters; [NewPermit] helps to write
 // another.
 //
 // Acquire asks for n units. It returns a [Permit] whose Done is to be called
@@ -59,7 +60,9 @@ type owner interface {
 
 // note is what a limiter wants to know again when the permit comes back.
 type note struct {
-	generation uint64 // [Breaker]: of the state that admitted
+	generation uint64        // [Breaker]: of the state that admitted
+	admitted   time.Duration // [Admission]: when, on its clock
+	until      time.Duration // [Admission]: the deadline, on its clock
 }
 
 // slots is a list of free slots, guarded by the mutex of its owner.
@@ -225,7 +228,7 @@ func Do[R any](ctx context.Context, l Limiter, f func(context.Context) (R, error
 // at zero when the limiter is made and never go down.
 type Stats struct {
 	// Limit is the units there are: the size of a [Semaphore], the burst of a
-	// [Rate]. 0 for a [Breaker].
+	// [Rate], what an [Admission] would admit to now. 0 for a [Breaker].
 	Limit int64
 	// InFlight is the units that are out now. A [Rate] does not count them.
 	InFlight int64

@@ -37,7 +37,7 @@ func ExampleSimulate() {
 		reports := concurrencytest.Simulate(t, concurrencytest.Scenario{
 			Seed: 1, Workers: 4, Phases: []concurrencytest.Phase{calm, slow, calm},
 		}, func() concurrency.Limiter {
-			return concurrency.NewSemaphore(6, concurrency.NoWait) // what is to be tried
+			return &concurrency.Admission{} // what is to be tried
 		})
 		for _, r := range reports {
 			t.Log(r)
