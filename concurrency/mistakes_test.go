@@ -166,6 +166,21 @@ var mistakes = map[string][]func(*testing.T, string){
 		rates := concurrency.NewRates[int](1, 4, 1)
 		return withStats{rates.For(1), rates.Stats}
 	}, 0, -1, 5, math.MaxInt64, math.MinInt64)},
+	"Admission.Acquire": {
+		refuses(func() concurrency.Limiter { return new(concurrency.Admission) }, 0, -1, math.MaxInt64, math.MinInt64),
+		refuses(func() concurrency.Limiter { return &concurrency.Admission{MaxWaiting: 10} }, 0, -1, math.MaxInt64, math.MinInt64),
+		refuses(func() concurrency.Limiter { return &concurrency.Admission{MaxWaiting: -1, NoDeadline: -1} }, 0, -1, math.MaxInt64, math.MinInt64),
+	},
+	"WithPriority": {harmless(func(ctx context.Context) bool {
+		var a concurrency.Admission
+		for _, priority := range []int{math.MinInt, 0, math.MaxInt} { // each the highest so far
+			p, err := a.Acquire(concurrency.WithPriority(ctx, priority), 10)
+			if p.Done(&err); err != nil {
+				return false
+			}
+		}
+		return true
+	})},
 	"Breaker.Acquire": {refuses(func() concurrency.Limiter { return new(concurrency.Breaker) }, 0, -1, math.MinInt64)},
 	"NewPermit": {harmless(func(ctx context.Context) bool {
 		concurrency.NewPermit(ctx, nil).Done(nil)
