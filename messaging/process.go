@@ -103,16 +103,14 @@ func (s *session) step(ctx context.Context, x *lane) {
 	case v.hold:
 		s.hold(x, it, v)
 	case v.action == driver.Retry:
-		raw := it.raw
-		raw.Headers = it.stamp(v.err)
+		headers := it.stamp(v.err)
 		s.lanes.away()
 		s.settles <- settlement{
-			item:       it,
-			Settlement: driver.Settlement{Delivery: raw, Action: driver.Retry, Delay: v.delay},
-			then:       func() { s.lanes.back(x) },
+			item: it, action: driver.Retry, delay: v.delay, headers: headers,
+			then: func() { s.lanes.back(x) },
 		}
 	default:
-		s.settle(it, v.action)
+		s.settles <- settlement{item: it, action: v.action}
 		s.lanes.next(x)
 	}
 }

@@ -205,13 +205,19 @@ func (s *session) receive(ctx context.Context) (progress bool, err error) {
 
 // settlement is a decision on its way to the broker.
 type settlement struct {
-	item *item
-	driver.Settlement
-	then func() // after the broker knows; may be nil
+	item    *item
+	action  driver.Action
+	delay   time.Duration
+	headers driver.Headers // of the next delivery; Retry only
+	then    func()         // after the broker knows; may be nil
 }
 
-func (s *session) settle(it *item, a driver.Action) {
-	s.settles <- settlement{item: it, Settlement: driver.Settlement{Delivery: it.raw, Action: a}}
+func (x *settlement) raw() driver.Settlement {
+	s := driver.Settlement{Delivery: x.item.raw, Action: x.action, Delay: x.delay}
+	if x.action == driver.Retry {
+		s.Delivery.Headers = x.headers
+	}
+	return s
 }
 
 // settler tells the broker, everything there is at a time. While it cannot, its
@@ -227,7 +233,7 @@ func (s *session) settler(ctx context.Context, killed <-chan struct{}, interrupt
 	for {
 		select {
 		case x := <-s.settles:
-			batch, raw = append(batch[:0], x), append(raw[:0], x.Settlement)
+			batch, raw = append(batch[:0], x), append(raw[:0], x.raw())
 		case <-s.done:
 			return
 		}
@@ -235,7 +241,7 @@ func (s *session) settler(ctx context.Context, killed <-chan struct{}, interrupt
 		for len(batch) < most {
 			select {
 			case x := <-s.settles:
-				batch, raw = append(batch, x), append(raw, x.Settlement)
+				batch, raw = append(batch, x), append(raw, x.raw())
 			default:
 				break more
 			}

@@ -105,8 +105,10 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 	r.mu.Unlock()
 	late := time.NewTimer(linger)
 	defer late.Stop()
+	var some []*sarama.ConsumerMessage
 	for m := range pc.Messages() {
-		if c.add(m) < easy {
+		some = fetched(append(some[:0], m), pc.Messages())
+		if c.add(some) < easy {
 			continue
 		}
 		late.Reset(linger)
@@ -145,37 +147,64 @@ func (r *receiver) recall(c *claim) error {
 	}
 }
 
+// fetched appends what has been fetched already, not too much of it.
+func fetched(some []*sarama.ConsumerMessage, from <-chan *sarama.ConsumerMessage) []*sarama.ConsumerMessage {
+	for len(some) < easy/4 {
+		select {
+		case m, ok := <-from:
+			if !ok {
+				return some
+			}
+			some = append(some, m)
+		default:
+			return some
+		}
+	}
+	return some
+}
+
 // add returns how many are in the queue.
-func (c *claim) add(m *sarama.ConsumerMessage) int {
+func (c *claim) add(some []*sarama.ConsumerMessage) int {
 	r := c.receiver
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m.Offset < c.next {
-		return len(c.queue)
-	}
-	c.next = m.Offset + 1
-	c.done.Begin(m.Offset, time.Now())
-	if c.before.settled(m.Offset) {
-		c.changes++
-		c.done.Done(m.Offset)
-		if !c.before.settled(c.next) { // the last of them: nobody else may tell the group
-			r.broker.start(func() { r.commitBehind(c) })
+	now, before := time.Now(), len(c.queue)
+	tickets := make([]ticket, len(some))
+	for i, m := range some {
+		if m.Offset >= c.next {
+			tickets[i] = ticket{claim: c, record: m}
+			c.line(&tickets[i], now)
 		}
-		c.flow()
-		return len(c.queue)
 	}
-	if n, ok := c.before.notes[m.Offset]; ok {
-		c.notes[m.Offset] = n
-	}
-	c.queue = append(c.queue, &ticket{claim: c, record: m})
-	c.bytes += size(m)
 	c.flow()
-	r.wake()
-	select {
-	case <-c.room: // of before
-	default:
+	if len(c.queue) > before {
+		r.wake()
+		select {
+		case <-c.room: // of before
+		default:
+		}
 	}
 	return len(c.queue)
+}
+
+// line puts t in line, unless the group has settled it already.
+func (c *claim) line(t *ticket, now time.Time) {
+	offset := t.record.Offset
+	c.next = offset + 1
+	c.done.Begin(offset, now)
+	if c.before.settled(offset) {
+		c.changes++
+		c.done.Done(offset)
+		if !c.before.settled(c.next) { // the last of them: nobody else may tell the group
+			c.receiver.broker.start(func() { c.receiver.commitBehind(c) })
+		}
+		return
+	}
+	if n, ok := c.before.notes[offset]; ok {
+		c.notes[offset] = n
+	}
+	c.queue = append(c.queue, t)
+	c.bytes += size(t.record)
 }
 
 func size(m *sarama.ConsumerMessage) int { return len(m.Key) + len(m.Value) }
