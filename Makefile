@@ -14,7 +14,7 @@ MUTANTS          ?= concurrency drift
 SERVICES         ?= kafka rabbitmq redis postgres
 FUZZTIME         ?= 500000x
 
-.PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench bench-packages proof ci clean
+.PHONY: all test lint layers tidy consumer conform integration soak fuzz mutants bench overload bench-packages proof ci clean
 .DELETE_ON_ERROR:
 
 all: lint test
@@ -76,6 +76,11 @@ bench:
 # rebalances on brokers of their own: PROOF=-long for 25 minutes of it.
 proof:
 	cd bench && go run ./proof $(PROOF)
+
+# Limiters in front of a callee that gets too much, in virtual time:
+# OVERLOAD='-seeds 1 -run Admission' for a part.
+overload:
+	cd bench && go run ./overload $(OVERLOAD)
 
 # Each package alone, for benchstat.
 bench-packages:

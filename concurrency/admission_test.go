@@ -170,10 +170,10 @@ func TestAdmissionNeutralResults(t *testing.T) {
 		var a concurrency.Admission
 		serve(t, &a, 400, 4)
 		before := a.Stats().Limit
-		for range 200 {
+		for range 200 { // fast enough to raise the limit, did they count
 			ctx, cancel := context.WithCancel(t.Context())
 			p, q, r := admitted(t, &a, ctx), admitted(t, &a, ctx), admitted(t, &a, ctx)
-			time.Sleep(50 * ms)
+			time.Sleep(ms)
 			cancel()
 			answer(p, context.Canceled)
 			answer(q, fmt.Errorf("inner: %w", concurrency.ErrRejected))
@@ -253,6 +253,39 @@ func TestAdmissionWaiting(t *testing.T) {
 		if st := a.Stats(); st.Waiting != 0 || st.InFlight != 0 || st.Admitted != 4 || st.Rejected != 2 {
 			t.Errorf("stats %+v", st)
 		}
+	})
+}
+
+// Who would fit does not pass over an equal who waits, but over one of less priority.
+func TestAdmissionWaitingIsNotOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := concurrency.NewBoundedAdmission(3, 4)
+		a.NoDeadline = time.Minute
+		said := make(chan string, 10)
+		held, err := a.Acquire(concurrency.WithPriority(t.Context(), 1), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			p, err := a.Acquire(concurrency.WithPriority(t.Context(), 1), 2)
+			said <- fmt.Sprint("large ", err)
+			answer(p, nil)
+		}()
+		synctest.Wait()
+		ask(concurrency.WithPriority(t.Context(), 1), a, "equal", said)
+		if got := hear(said); got != nil {
+			t.Errorf("%q overtook the one that waits", got)
+		}
+		ask(concurrency.WithPriority(t.Context(), 2), a, "more important", said)
+		if got := hear(said); !slices.Equal(got, []string{"more important"}) {
+			t.Errorf("there is room for one: %q", got)
+		}
+		time.Sleep(20 * ms)
+		answer(held, nil)
+		if got := hear(said); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"equal", "large <nil>"}) {
+			t.Errorf("then %q", got)
+		}
+		time.Sleep(time.Second)
 	})
 }
 

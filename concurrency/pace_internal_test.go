@@ -1,20 +1,20 @@
 package concurrency
 
 import (
+	"context"
 	"math"
 	"testing"
 	"time"
 )
 
-// second is one window of results at 100 ms per call with 1 s to live, unless
-// the case says otherwise.
+// paceCase is a second in which calls with 1 s to live came back.
 type paceCase struct {
 	name        string
 	rate, pace  float64 // per second, before
 	units       int64   // that came within a second
 	refused     int64
 	took        time.Duration
-	late        bool // all of them
+	late        bool // all of them: they had less than they took
 	wantRate    float64
 	wantPerTime float64
 }
@@ -95,6 +95,27 @@ func TestPaceOfAFailingCallee(t *testing.T) {
 	}
 	if p.learn(1e9, time.Second); math.Abs(p.rate*1e9-75) > 1e-6 {
 		t.Errorf("slow failures left the rate at %.2f", p.rate*1e9)
+	}
+}
+
+// What a callee does for callers that have left is work done: its rate is
+// the callee's and not that of the patient.
+func TestAdmissionCountsTheWorkForAbandonedCalls(t *testing.T) {
+	var a Admission
+	gone, err := a.Acquire(t.Context(), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stays, err := a.Acquire(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := context.DeadlineExceeded
+	if gone.Done(&left); a.pace.window.came != 0 || a.abandoned != 5 {
+		t.Errorf("%d units came back, %d are abandoned", a.pace.window.came, a.abandoned)
+	}
+	if stays.Done(&err); a.pace.window.came != 7 || a.pace.window.good != 2 || a.abandoned != 0 {
+		t.Errorf("%d units came back, %d of them good, %d are abandoned", a.pace.window.came, a.pace.window.good, a.abandoned)
 	}
 }
 
