@@ -141,7 +141,7 @@ func (b *broker) call(ctx context.Context, f func() error) error {
 
 // Capabilities implements driver.Broker.
 func (b *broker) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Name: "kafka", Durable: true, KeyOrder: true, Notes: true, Replay: true, MaxBytes: b.maxBytes}
+	return driver.Capabilities{Name: "kafka", Durable: true, KeyOrder: true, DelayUnordered: true, Notes: true, Replay: true, MaxBytes: b.maxBytes}
 }
 
 // Health implements driver.Broker. Any broker of the cluster will do.

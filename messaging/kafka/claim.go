@@ -40,6 +40,7 @@ type claim struct {
 	topic     string
 	partition int32
 	lane      string
+	tier      *tier // of retries; nil: of the topic itself
 	lost      chan struct{}
 
 	done       *frontier.Tracker
@@ -68,6 +69,7 @@ type ticket struct {
 	record *sarama.ConsumerMessage
 	out    bool // with the front
 	over   bool // settled
+	copied bool // to a tier
 }
 
 // handler receives the client's callbacks.
@@ -95,6 +97,9 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 		lane: pc.Topic() + "/" + strconv.Itoa(int(pc.Partition())), lost: make(chan struct{}), idle: make(chan struct{}),
 		room: make(chan struct{}, 1), done: frontier.New(pc.InitialOffset(), 0), next: pc.InitialOffset(), committed: pc.InitialOffset(),
 		notes: make(map[int64]driver.Note),
+	}
+	if i := slices.Index(names(r.tiers), c.topic); i >= 0 {
+		c.tier = &r.tiers[i]
 	}
 	if err := r.recall(c); err != nil {
 		r.fail(fmt.Errorf("what group %q knows of %s: %w", r.sub.Group, c.lane, err))
@@ -234,13 +239,24 @@ func (c *claim) flow() {
 	}
 }
 
-func (c *claim) take(ds []driver.Delivery, limit int) []driver.Delivery {
+// take hands out up to limit records. at is when the next one of a tier is due,
+// if that is why there are no more.
+func (c *claim) take(ds []driver.Delivery, limit int) (_ []driver.Delivery, at time.Time) {
 	n := min(limit-len(ds), len(c.queue))
-	for _, t := range c.queue[:n] {
+	for i, t := range c.queue[:n] {
+		if c.tier != nil {
+			if d := due(t.record); time.Until(d) > 0 {
+				n, at = i, d
+				break
+			}
+		}
 		t.out = true
 		c.bytes -= size(t.record)
 		d := driver.Delivery{
 			Message: decode(t.record), Position: position(t.record, '/'), Lane: c.lane, Lost: c.lost, Native: t.record, Handle: t,
+		}
+		if c.tier != nil {
+			d.Message = c.tier.original(d.Message)
 		}
 		if n, ok := c.notes[t.record.Offset]; ok {
 			d.Note = &n
@@ -251,7 +267,7 @@ func (c *claim) take(ds []driver.Delivery, limit int) []driver.Delivery {
 	clear(c.queue[:n])
 	c.queue = c.queue[n:]
 	c.flow()
-	return ds
+	return ds, at
 }
 
 func (c *claim) ack(t *ticket) {

@@ -37,7 +37,14 @@
 // settled (offset.metadata.max.bytes, 4096 bytes); of what does not fit, attempts
 // are counted anew and settled messages come again. When 262144 messages of a
 // partition lie beyond one that waits, or 16384 where they do not fit into the
-// text, reading the partition pauses. Rebalances are cooperative:
+// text, reading the partition pauses.
+//
+// For unordered groups a retry waits in a topic of the group, one for each delay
+// of the RetryPolicy: "orders.billing.retry-10s". It is a copy, confirmed before
+// the original is acknowledged, and comes back from there, however many wait.
+// Consumer.Declare makes these topics. Lag does not count what is in them.
+//
+// Rebalances are cooperative:
 // only the partitions that move are interrupted. Their handlers are told
 // (messaging.ErrRevoked), have a while to give back what they hold, and what
 // was settled before is committed before the next owner begins. A member that

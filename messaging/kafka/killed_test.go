@@ -12,3 +12,8 @@ func TestRetriesOutliveAKilledProcess(t *testing.T) {
 	addrs := servertest.Kafka(t)
 	killed.Retries(t, func(t *testing.T) *messaging.Broker { return open(t, addrs, nil, messaging.Declare) }, messaging.ByKey)
 }
+
+func TestUnorderedRetriesOutliveAKilledProcess(t *testing.T) {
+	addrs := servertest.Kafka(t)
+	killed.Retries(t, func(t *testing.T) *messaging.Broker { return open(t, addrs, nil, messaging.Declare) }, messaging.Unordered)
+}

@@ -22,6 +22,8 @@ type receiver struct {
 	sub    driver.Subscription
 	client sarama.Client
 	group  sarama.ConsumerGroup
+	tiers  []tier
+	topics []string      // with those of the tiers
 	drain  time.Duration // of a revoked claim, less than the group allows
 
 	woken   chan struct{} // holds one: look again
@@ -43,7 +45,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 	if s.Group == "" || len(s.Topics) == 0 {
 		return nil, errors.New("a subscription needs a group and a topic")
 	}
-	if err := b.Verify(ctx, driver.Subscription{Topics: s.Topics}); err != nil {
+	if err := b.Verify(ctx, driver.Subscription{Topics: s.Topics, Group: s.Group, Delays: s.Delays, Unordered: s.Unordered}); err != nil {
 		return nil, err
 	}
 	config := groupConfig(b.base, s.Drain)
@@ -56,7 +58,9 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 		_ = client.Close()
 		return nil, err
 	}
+	tiers := tiersOf(&s)
 	r := &receiver{
+		tiers: tiers, topics: slices.Concat(s.Topics, names(tiers)),
 		broker: b, sub: s, client: client, group: group,
 		room:  memoRoom,
 		drain: min(s.Drain, config.Consumer.Group.Rebalance.Timeout-margin),
@@ -97,7 +101,7 @@ const patience = 5 * time.Second
 func (r *receiver) run(ctx context.Context) {
 	var failing time.Time
 	for ctx.Err() == nil {
-		err := r.group.Consume(ctx, r.sub.Topics, handler{r})
+		err := r.group.Consume(ctx, r.topics, handler{r})
 		r.mu.Lock()
 		if r.joined || err == nil {
 			failing = time.Time{}
@@ -160,40 +164,62 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, e
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		if ds, err := r.take(limit); len(ds) > 0 || err != nil {
+		ds, due, err := r.take(limit)
+		if len(ds) > 0 || err != nil {
 			return ds, err
 		}
-		select {
-		case <-r.woken:
-		case <-r.gone:
-		case <-ctx.Done():
-		}
+		r.wait(ctx, due)
 	}
 }
 
-// take goes round the claims, beginning with another one each time.
-func (r *receiver) take(limit int) (ds []driver.Delivery, _ error) {
+// wait ends when there may be something to take, at due at the latest, unless
+// that is zero.
+func (r *receiver) wait(ctx context.Context, due time.Time) {
+	var alarm <-chan time.Time
+	if !due.IsZero() {
+		t := time.NewTimer(time.Until(due))
+		defer t.Stop()
+		alarm = t.C
+	}
+	select {
+	case <-r.woken:
+	case <-alarm:
+	case <-r.gone:
+	case <-ctx.Done():
+	}
+}
+
+// take goes round the claims, beginning with another one each time. due is when
+// a retry may be taken that waits; zero: none does.
+func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, driver.ErrClosed
+		return nil, due, driver.ErrClosed
 	}
 	if r.err != nil {
-		return nil, r.err
+		return nil, due, r.err
 	}
 	r.turn++
 	for i := range r.claims {
-		ds = r.claims[(i+r.turn)%len(r.claims)].take(ds, limit)
+		var at time.Time
+		ds, at = r.claims[(i+r.turn)%len(r.claims)].take(ds, limit)
 		if len(ds) == limit {
 			break
 		}
+		if !at.IsZero() && (due.IsZero() || at.Before(due)) {
+			due = at
+		}
 	}
-	return ds, nil
+	return ds, due, nil
 }
 
 // Settle implements driver.Receiver. It returns when the frontiers that moved
 // are committed: what is settled beyond a message that is not cannot be.
 func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
+	if err := r.copyOut(ctx, s); err != nil {
+		return err
+	}
 	refused, dirty, err := r.settle(s)
 	if err != nil {
 		return err
@@ -216,7 +242,7 @@ func (r *receiver) settle(s []driver.Settlement) (refused []error, dirty []*clai
 		switch {
 		case !ok || t.claim.receiver != r:
 			return nil, nil, fmt.Errorf("delivery of message %q at %s is not of this receiver", s[i].Delivery.ID, s[i].Delivery.Position)
-		case s[i].Action != driver.Ack && s[i].Action != driver.Requeue:
+		case s[i].Action < driver.Ack || s[i].Action > driver.Retry || s[i].Action == driver.Retry && len(r.tiers) == 0:
 			return nil, nil, fmt.Errorf("message %q: %v is not supported", s[i].Delivery.ID, s[i].Action)
 		}
 	}

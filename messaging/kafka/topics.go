@@ -16,23 +16,28 @@ import (
 // Declare implements driver.Declarer. A group needs nothing: one that is new
 // begins at the oldest message.
 func (b *broker) Declare(ctx context.Context, s driver.Subscription) error {
-	all := slices.Concat(s.Topics, s.DeadLetters)
+	tiers := tiersOf(&s)
+	all := slices.Concat(s.Topics, s.DeadLetters, names(tiers))
 	missing, err := b.missing(ctx, all)
 	if err != nil {
 		return err
 	}
-	detail := &sarama.TopicDetail{NumPartitions: int32(b.partitions), ReplicationFactor: -1}
+	plain := sarama.TopicDetail{NumPartitions: int32(b.partitions), ReplicationFactor: -1}
 	if b.replicas > 0 {
-		detail.ReplicationFactor = int16(b.replicas)
+		plain.ReplicationFactor = int16(b.replicas)
 	}
 	for _, topic := range missing {
+		detail := plain
+		if i := slices.Index(names(tiers), topic); i >= 0 {
+			detail = tiers[i].keep(plain)
+		}
 		err := b.call(ctx, func() error {
 			// Closing it would close the client that it is on.
 			admin, err := sarama.NewClusterAdminFromClient(b.control)
 			if err != nil {
 				return err
 			}
-			return admin.CreateTopic(topic, detail, false)
+			return admin.CreateTopic(topic, &detail, false)
 		})
 		if err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
 			return fmt.Errorf("topic %q with %d partitions: %w", topic, b.partitions, err)
@@ -51,7 +56,7 @@ func (b *broker) Declare(ctx context.Context, s driver.Subscription) error {
 
 // Verify implements driver.Declarer.
 func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
-	missing, err := b.missing(ctx, slices.Concat(s.Topics, s.DeadLetters))
+	missing, err := b.missing(ctx, slices.Concat(s.Topics, s.DeadLetters, names(tiersOf(&s))))
 	if err != nil || len(missing) == 0 {
 		return err
 	}
