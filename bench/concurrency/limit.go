@@ -172,12 +172,20 @@ func breakers(ctx context.Context, name string, parallel bool) measure.Group {
 }
 
 func admissions(ctx context.Context) measure.Group {
+	var mine concurrency.Admission
 	failsafe := adaptivelimiter.NewWithDefaults[int]()
 	gradient, err := newGradient2()
 	must(err == nil)
 	return measure.Group{
 		Name: "adaptive admission", Base: "failsafe-go adaptive limiter alone",
 		Cases: []measure.Case{
+			{Name: "Admission", Run: func(n int) {
+				for range n {
+					p, err := mine.Acquire(ctx, 1)
+					must(err == nil)
+					p.Done(&err)
+				}
+			}},
 			{Name: "failsafe-go adaptive limiter alone", Run: func(n int) {
 				for range n {
 					p, ok := failsafe.TryAcquirePermit()
