@@ -40,6 +40,7 @@ type EProcess struct {
 
 	learned []float64
 	edges   []float64
+	bins    ladder
 	within  []float64 // where in a run of ties the edge is, in (0,1)
 	ranks   []float64 // ranks per bin
 	seen    []float64 // ranks and values seen per bin
@@ -84,14 +85,7 @@ func (d *EProcess) Observe(x float64) Verdict {
 	if d.edges == nil && !d.ready(x) {
 		return Insufficient
 	}
-	k := 0
-	for _, e := range d.edges { // faster than halving, for so few
-		below := 0
-		if e < x {
-			below = 1
-		}
-		k += below
-	}
+	k := d.bins.cell(x)
 	if k < len(d.edges) && d.edges[k] == x {
 		u := d.uniform()
 		for k < len(d.edges) && d.edges[k] == x && d.within[k] < u {
@@ -187,6 +181,7 @@ func (d *EProcess) setup(s []float64) {
 		d.within[k] = order[r-1-lo]
 	}
 	d.ranks[bins-1] = float64(n + 1 - last)
+	d.bins = newLadder(d.edges)
 	d.bets(float64(n + 1))
 	d.begin()
 }

@@ -120,10 +120,10 @@ func (c *column) addStriped(s []block, place int, rows uint64, l *lanes) bool {
 	b := s[int(got.i)&(len(s)-1)]
 	l.pool.Put(got)
 	b[place].Add(1)
-	n := b[atRows].Add(1)
 	if rows == 0 {
-		return false
+		return false // the clock decides, and the cells say how many rows there are
 	}
+	n := b[atRows].Add(1)
 	// All the blocks are added up so often that all writers together overshoot by at most a sixteenth.
 	if step := rows / 16 / uint64(len(s)); step > 1 && n&(1<<(bits.Len64(step)-1)-1) != 0 {
 		return false
@@ -131,7 +131,7 @@ func (c *column) addStriped(s []block, place int, rows uint64, l *lanes) bool {
 	return c.counted() >= rows
 }
 
-// counted is how many rows there are, in all blocks.
+// counted is how many rows there are, in all blocks, where rows decide.
 func (c *column) counted() uint64 {
 	n := c.base[atRows].Load()
 	if s := c.stripes.Load(); s != nil {
@@ -193,16 +193,14 @@ func (p *pane) budget() time.Duration {
 	return p.to.Sub(p.from)
 }
 
-// busiest is the number of rows of the busiest feature, labels included.
-func (w *window) busiest() uint64 {
-	var n uint64
+// empty reports whether nothing was counted, labels included.
+func (w *window) empty() bool {
 	for i := range w.columns {
-		n = max(n, w.columns[i].counted())
+		if w.columns[i].observed().rows > 0 {
+			return false
+		}
 	}
-	if w.labels != nil {
-		n = max(n, w.labels.rows.Load())
-	}
-	return n
+	return w.labels == nil || w.labels.rows.Load() == 0
 }
 
 // Numeric observes one numeric feature of a [Monitor]. It is safe for concurrent
@@ -221,7 +219,7 @@ func (n *Numeric) Observe(x float64) {
 	c := &w.columns[n.i]
 	place := atMissing
 	if x == x {
-		place = atCells + cellOf(c.edges, x)
+		place = atCells + c.cells.cell(x)
 	}
 	if c.add(place, w.rows, n.m.lanes) {
 		n.m.rotate(w)

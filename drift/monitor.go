@@ -287,7 +287,7 @@ func (m *Monitor) rotate(w *window) {
 		}
 	}
 	m.live.Store(next)
-	if w.rows > 0 || w.busiest() > 0 {
+	if w.rows > 0 || !w.empty() {
 		m.pending = append(m.pending, w)
 	}
 	full := len(m.pending) > maxPending

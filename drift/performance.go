@@ -76,7 +76,7 @@ func (p *Performance) Predicted(id string, score float64) {
 		}
 		return
 	}
-	cell := cellOf(c.edges, score)
+	cell := c.cells.cell(score)
 	e := waiting{ref: w.ref, score: score, cell: int32(cell), state: predicted}
 	label, outcome := p.m.join.put(id, e, p.m.opt.Now())
 	if outcome == repeated {
@@ -140,7 +140,7 @@ func (f *feature) label(c Column) error {
 	f.labels = newLabelled(len(f.counts))
 	for i, x := range c.numbers {
 		if x == x {
-			f.labels.add(cellOf(f.edges, x), x, c.labels[i])
+			f.labels.add(f.cells.cell(x), x, c.labels[i])
 		}
 	}
 	return nil

@@ -56,6 +56,7 @@ type feature struct {
 	present int64   // sum of counts
 
 	edges []float64 // numeric: cell k is (edges[k-1], edges[k]], len(counts)-1 of them
+	cells *lookup   // numeric: finds the cell of a value
 	bin   []uint8   // numeric: the PSI bin of each cell
 	bins  int       // numeric: how many PSI bins
 
@@ -238,12 +239,12 @@ func fitNumbers(c Column) *feature {
 
 // count counts numbers into cells whose edges are known.
 func (f *feature) count(values iter.Seq[float64]) {
-	f.counts = make([]int64, len(f.edges)+1)
+	f.counts, f.cells = make([]int64, len(f.edges)+1), newLookup(f.edges)
 	for x := range values {
 		if x != x {
 			f.missing++
 		} else {
-			f.counts[cellOf(f.edges, x)]++
+			f.counts[f.cells.cell(x)]++
 		}
 	}
 }
@@ -302,7 +303,7 @@ func (f *feature) checkNumeric() error {
 			return errors.New("edges are not finite and ascending")
 		}
 	}
-	f.bins = 0
+	f.cells, f.bins = newLookup(f.edges), 0
 	for _, b := range f.bin {
 		if b >= maxBins {
 			return fmt.Errorf("bin %d is over the limit of %d", b, maxBins)
@@ -322,7 +323,7 @@ func (f *feature) checkPredictions() error {
 	if _, ok := slices.BinarySearch(f.edges, below(f.threshold)); !ok {
 		return errors.New("no edge at the threshold")
 	}
-	f.positive = cellOf(f.edges, f.threshold)
+	f.positive = f.cells.cell(f.threshold)
 	return f.labels.check(f.counts)
 }
 

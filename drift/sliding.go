@@ -30,6 +30,7 @@ const maxWindow = 1 << 30
 // alarm much more often than others.
 type SlidingKS struct {
 	values  []float64 // distinct values of the reference, ascending
+	places  *lookup   // finds a value among them
 	count   []int32   // how often each occurs there
 	cells   []int32   // values of the window per cell: 2i below values[i], 2i+1 equal to it
 	tree    []span    // a complete binary tree, the root at 1, cells 2i and 2i+1 together are leaf i
@@ -80,6 +81,7 @@ func NewSlidingKS(ref []float64, window int, alpha float64) (*SlidingKS, error) 
 		d.values, d.count = append(d.values, x), append(d.count, int32(count))
 		tied = tied || count > 1
 	})
+	d.places = newLookup(d.values)
 	d.cells = make([]int32, 2*len(d.values)+2)
 	d.leaves = 1
 	for d.leaves < len(d.values)+1 {
@@ -130,7 +132,7 @@ func (d *SlidingKS) expectedTies() []int {
 
 // cell returns the place of x: 2i if it is between values[i-1] and values[i], 2i+1 if it is values[i].
 func (d *SlidingKS) cell(x float64) int32 {
-	i := cellOf(d.values, x)
+	i := d.places.cell(x)
 	if i < len(d.values) && d.values[i] == x {
 		return int32(2*i + 1)
 	}
