@@ -52,6 +52,10 @@ func groupConfig(c *sarama.Config, drain time.Duration) *sarama.Config {
 	out := common(c)
 	k := &out.Consumer
 	k.Return.Errors = true
+	// A claim that begins while its partition has no leader waits for the next
+	// refresh of the metadata, which nobody asks for: its other partitions are
+	// well. Ten minutes would be a stall.
+	unlessSet(&out.Metadata.RefreshFrequency, 10*time.Minute, 10*time.Second)
 	unlessSet(&k.MaxWaitTime, 500*time.Millisecond, 100*time.Millisecond)
 	unlessSet(&k.Retry.Backoff, 2*time.Second, 250*time.Millisecond)
 	k.Offsets.Initial = sarama.OffsetOldest
