@@ -109,9 +109,11 @@ func (b *binner) cuts() (edges []float64, bin []int) {
 func (b *binner) counts(values []float64) []int {
 	edges, bin := b.cuts()
 	cells := make([]int, len(bin)+1)
-	if few := newLadder(edges); len(edges) <= maxLadder {
+	if len(edges) <= maxLadder {
+		few := newLadder(edges)
+		steps, rungs := few.steps, few.rungs
 		for _, x := range values {
-			k := few.cell(x)
+			k := rung(rungs, step(steps, x), x)
 			if x != x {
 				k = len(cells) - 1
 			}
@@ -160,10 +162,10 @@ func cellOf(edges []float64, x float64) int {
 }
 
 // ladder finds the cell of a value among a few edges: it goes up in steps of five, and then
-// among the four edges between. For so few this is faster than halving, and than a lookup.
+// by the four edges between. For so few this is faster than halving, and than a lookup.
 type ladder struct {
 	steps []float64 // edges 4, 9, 14, ...
-	edges []float64 // followed by four that nothing is above
+	rungs []float64 // all of them, and four that nothing is above
 }
 
 // maxLadder is how many edges are few.
@@ -171,7 +173,7 @@ const maxLadder = 40
 
 func newLadder(edges []float64) ladder {
 	inf := math.Inf(1)
-	l := ladder{edges: append(slices.Clone(edges), inf, inf, inf, inf)}
+	l := ladder{rungs: append(slices.Clone(edges), inf, inf, inf, inf)}
 	for i := 4; i < len(edges); i += 5 {
 		l.steps = append(l.steps, edges[i])
 	}
@@ -179,12 +181,19 @@ func newLadder(edges []float64) ladder {
 }
 
 // cell returns how many edges are below x, and 0 for NaN.
-func (l *ladder) cell(x float64) int {
+func (l *ladder) cell(x float64) int { return rung(l.rungs, step(l.steps, x), x) }
+
+// step and rung are the two parts of cell, small enough to become part of a loop.
+func step(steps []float64, x float64) int {
 	k := 0
-	for _, e := range l.steps {
+	for _, e := range steps {
 		k += 5 * isBelow(e, x)
 	}
-	e := l.edges[k : k+4 : k+4]
+	return k
+}
+
+func rung(rungs []float64, k int, x float64) int {
+	e := rungs[k : k+4 : k+4]
 	return k + isBelow(e[0], x) + isBelow(e[1], x) + isBelow(e[2], x) + isBelow(e[3], x)
 }
 

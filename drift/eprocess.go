@@ -40,17 +40,23 @@ type EProcess struct {
 
 	learned []float64
 	edges   []float64
-	bins    ladder
+	find    ladder
 	within  []float64 // where in a run of ties the edge is, in (0,1)
-	ranks   []float64 // ranks per bin
-	seen    []float64 // ranks and values seen per bin
-	total   float64
-	fixed   [][fixedBets]float64 // chance of the bin, per gambler
+	bins    []bet
+	total   float64 // ranks and values seen
 	have    [fixedBets]float64
 	recent  [2]recentBet
 	rng     rand.PCG
 	limit   float64
 	verdict Verdict
+}
+
+// bet is what there is to know of a bin.
+type bet struct {
+	ranks, seen float64            // ranks of the reference; with the values seen
+	inverse     float64            // 1/seen: what is divided beforehand nobody waits for
+	fixed       [fixedBets]float64 // its chance, per gambler
+	recent      [2]float64         // values seen lately, weighted
 }
 
 const (
@@ -63,14 +69,12 @@ const (
 // the shape of the reference stands in. Instead of fading the old, the weight
 // of the new grows, so that an observation changes one count.
 type recentBet struct {
-	count    []float64
-	weight   float64 // of the newest value
-	inverse  float64 // 1/weight
 	last     float64 // the sum of the counts is last*weight
-	grow     float64 // of weight, per value; fade is of inverse
+	weight   float64 // of the newest value
+	grow     float64 // of weight, per value; fade is of bet
 	fade     float64
-	reserved float64 // share of what it has that is not bet; bet is the rest, over last
-	bet      float64
+	reserved float64 // share of what it has that is not bet
+	bet      float64 // the rest, over the sum of the counts
 	have     float64
 }
 
@@ -85,31 +89,26 @@ func (d *EProcess) Observe(x float64) Verdict {
 	if d.edges == nil && !d.ready(x) {
 		return Insufficient
 	}
-	k := d.bins.cell(x)
+	k := rung(d.find.rungs, step(d.find.steps, x), x)
 	if k < len(d.edges) && d.edges[k] == x {
-		u := d.uniform()
-		for k < len(d.edges) && d.edges[k] == x && d.within[k] < u {
-			k++
-		}
+		k = d.untie(k, x)
 	}
-	inverse := d.total / d.seen[k]
-	won := 0.0
-	for i, chance := range &d.fixed[k] {
-		d.have[i] = (d.have[i] + 1) * (chance * inverse)
-		won += d.have[i]
+	b := &d.bins[k]
+	odds := d.total * b.inverse
+	h, c := &d.have, &b.fixed
+	h[0] = (h[0] + 1) * (c[0] * odds)
+	h[1] = (h[1] + 1) * (c[1] * odds)
+	h[2] = (h[2] + 1) * (c[2] * odds)
+	h[3] = (h[3] + 1) * (c[3] * odds)
+	h[4] = (h[4] + 1) * (c[4] * odds)
+	h[5] = (h[5] + 1) * (c[5] * odds)
+	won := ((h[0] + h[1]) + (h[2] + h[3])) + (h[4] + h[5])
+	won += d.recent[0].observe(&b.recent[0], odds) + d.recent[1].observe(&b.recent[1], odds)
+	if d.recent[0].weight > 1e100 {
+		d.shrink()
 	}
-	for i := range d.recent {
-		b := &d.recent[i]
-		b.have = (b.have + 1) * (b.reserved + b.bet*b.inverse*b.count[k]*inverse)
-		won += b.have
-		b.weight *= b.grow
-		b.inverse *= b.fade
-		b.count[k] += b.weight
-		if b.weight > 1e100 {
-			b.shrink()
-		}
-	}
-	d.seen[k]++
+	b.seen++
+	b.inverse = 1 / b.seen
 	d.total++
 	d.verdict = Stable
 	if won >= d.limit {
@@ -118,16 +117,40 @@ func (d *EProcess) Observe(x float64) Verdict {
 	return d.verdict
 }
 
-func (b *recentBet) shrink() {
-	sum := 0.0
-	for _, c := range b.count {
-		sum += c
+// untie finds the bin of a value that edge k is equal to.
+func (d *EProcess) untie(k int, x float64) int {
+	for u := d.uniform(); k < len(d.edges) && d.edges[k] == x && d.within[k] < u; {
+		k++
 	}
-	for k := range b.count {
-		b.count[k] *= b.last / sum
-	}
-	b.weight, b.inverse = 1, 1
+	return k
 }
+
+// observe bets on a bin that was seen so often lately, and returns what there is then.
+func (r *recentBet) observe(seen *float64, odds float64) float64 {
+	r.have = (r.have + 1) * (r.reserved + r.bet**seen*odds)
+	r.weight *= r.grow
+	r.bet *= r.fade
+	*seen += r.weight
+	return r.have
+}
+
+// shrink makes the weights small again, before they are too large for a float. The first grows faster.
+func (d *EProcess) shrink() {
+	for i := range d.recent {
+		r := &d.recent[i]
+		sum := 0.0
+		for k := range d.bins {
+			sum += d.bins[k].recent[i]
+		}
+		for k := range d.bins {
+			d.bins[k].recent[i] *= r.last / sum
+		}
+		r.open()
+	}
+}
+
+// open makes the weight of the newest value 1.
+func (r *recentBet) open() { r.weight, r.bet = 1, (1-r.reserved)/r.last }
 
 // ready sets up, after learning where there is no reference. It is false while x was
 // one to learn.
@@ -158,14 +181,13 @@ func (d *EProcess) setup(s []float64) {
 	d.limit = min(positive(d.RunLength, 100_000), 1e15) * (fixedBets + 2)
 	d.edges = make([]float64, bins-1)
 	d.within = make([]float64, bins-1)
-	d.ranks = make([]float64, bins)
-	d.seen = make([]float64, bins)
+	d.bins = make([]bet, bins)
 	last := 0
 	var order []float64 // of the run of ties that begins at from
 	from := -1
 	for k := range d.edges {
 		r := ceilDiv((k+1)*n, bins)
-		d.ranks[k] = float64(r - last)
+		d.bins[k].ranks = float64(r - last)
 		last = r
 		x := s[r-1]
 		d.edges[k] = x
@@ -180,32 +202,30 @@ func (d *EProcess) setup(s []float64) {
 		}
 		d.within[k] = order[r-1-lo]
 	}
-	d.ranks[bins-1] = float64(n + 1 - last)
-	d.bins = newLadder(d.edges)
+	d.bins[bins-1].ranks = float64(n + 1 - last)
+	d.find = newLadder(d.edges)
 	d.bets(float64(n + 1))
 	d.begin()
 }
 
 // bets works out what the gamblers expect.
 func (d *EProcess) bets(n float64) {
-	bins := len(d.ranks)
-	d.fixed = make([][fixedBets]float64, bins)
 	for i, b := range [fixedBets]struct{ shift, spread float64 }{
 		{0.3, 1}, {-0.3, 1}, {0.8, 1}, {-0.8, 1}, {0, 1.25}, {0, 0.8},
 	} {
 		below, at := 0.0, 0.0
-		for k := range bins {
-			at += d.ranks[k]
+		for k := range d.bins {
+			at += d.bins[k].ranks
 			upto := 1.0
-			if k < bins-1 {
+			if k < len(d.edges) {
 				upto = normalBelow((normalQuantile(at/n) - b.shift) / b.spread)
 			}
-			d.fixed[k][i] = upto - below
+			d.bins[k].fixed[i] = upto - below
 			below = upto
 		}
 	}
 	for i, last := range [2]float64{250, 1000} {
-		d.recent[i] = recentBet{count: make([]float64, bins), last: last, grow: last / (last - 1), fade: (last - 1) / last, reserved: 1.0 / 3, bet: 2.0 / 3 / last}
+		d.recent[i] = recentBet{last: last, grow: last / (last - 1), fade: (last - 1) / last, reserved: 1.0 / 3}
 	}
 }
 
@@ -215,18 +235,20 @@ func (d *EProcess) begin() {
 	if d.edges == nil {
 		return
 	}
-	copy(d.seen, d.ranks)
 	d.total = 0
-	for _, r := range d.ranks {
-		d.total += r
+	for k := range d.bins {
+		b := &d.bins[k]
+		b.seen, b.inverse = b.ranks, 1/b.ranks
+		d.total += b.ranks
 	}
 	d.have = [fixedBets]float64{}
 	for i := range d.recent {
-		b := &d.recent[i]
-		for k, r := range d.ranks {
-			b.count[k] = b.last * r / d.total
+		r := &d.recent[i]
+		for k := range d.bins {
+			d.bins[k].recent[i] = r.last * d.bins[k].ranks / d.total
 		}
-		b.weight, b.inverse, b.have = 1, 1, 0
+		r.open()
+		r.have = 0
 	}
 }
 
