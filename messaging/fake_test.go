@@ -22,7 +22,7 @@ type faulty struct {
 	settle  func([]driver.Settlement) error
 	receive func() error
 	// note is asked before each note; without it, nothing is noted.
-	note func([]driver.Noted) error
+	note func(context.Context, []driver.Noted) error
 
 	mu       sync.Mutex
 	notes    map[string]driver.Note
@@ -94,8 +94,8 @@ func (r *faultyReceiver) Receive(ctx context.Context, limit int) ([]driver.Deliv
 }
 
 // Note implements driver.Noter.
-func (r *faultyReceiver) Note(_ context.Context, notes []driver.Noted) error {
-	if err := r.f.note(notes); err != nil {
+func (r *faultyReceiver) Note(ctx context.Context, notes []driver.Noted) error {
+	if err := r.f.note(ctx, notes); err != nil {
 		return err
 	}
 	r.f.mu.Lock()

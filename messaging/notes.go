@@ -15,6 +15,19 @@ import (
 // waits. The waiting does not wait for it.
 func (s *session) noter(ctx context.Context, to driver.Noter) {
 	const most = 256
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	ended := make(chan struct{})
+	defer close(ended)
+	s.wg.Go(func() { // a broker that is away must not hold up the end
+		select {
+		case <-s.done:
+			if waitFor(ended, grace) {
+				giveUp()
+			}
+		case <-ended:
+		}
+	})
 	var batch []driver.Noted
 	for over := false; !over; {
 		batch = batch[:0]

@@ -22,7 +22,7 @@ func TestARetryThatWaitsHereOutlivesItsConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFaulty()
 		d.noDelay = true
-		d.note = func([]driver.Noted) error { return nil }
+		d.note = func(context.Context, []driver.Noted) error { return nil }
 		b := d.front()
 		o := &messaging.ConsumerOptions{Retry: messaging.RetryPolicy{MaxAttempts: 3, Delays: []time.Duration{time.Hour}}}
 		begin := time.Now()
@@ -77,7 +77,7 @@ func TestNotesThatFailAreSaid(t *testing.T) {
 		d.noDelay = true
 		var broken atomic.Bool
 		broken.Store(true)
-		d.note = func([]driver.Noted) error {
+		d.note = func(context.Context, []driver.Noted) error {
 			if broken.Load() {
 				return errors.New("no room")
 			}
@@ -102,5 +102,30 @@ func TestNotesThatFailAreSaid(t *testing.T) {
 		require.Equal(t, 3*time.Minute, <-got)
 		require.NoError(t, c.Health(t.Context()))
 		require.NoError(t, stop())
+	})
+}
+
+// What cannot be noted in the end is not waited for.
+func TestNotesDoNotHoldUpTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFaulty()
+		d.noDelay = true
+		d.note = func(ctx context.Context, _ []driver.Noted) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		b := d.front()
+		ran := make(chan struct{}, 10)
+		stop := start(t, consumer(t, b, nil, messaging.On("t", func(context.Context, *messaging.Delivery) error {
+			ran <- struct{}{}
+			return errBroken
+		})))
+		synctest.Wait()
+		publish(t, b, msg("m", "k"))
+		<-ran
+		synctest.Wait()
+		begin := time.Now()
+		require.NoError(t, stop())
+		require.LessOrEqual(t, time.Since(begin), time.Second)
 	})
 }

@@ -166,16 +166,27 @@ func control(t *testing.T) func(args ...string) {
 	}
 }
 
-func TestAMemoryAlarmIsNamedAndConsumersGoOn(t *testing.T) {
-	url, ctl := servertest.AMQP(t), control(t)
+func TestAnAlarmIsNamedAndConsumersGoOn(t *testing.T) {
+	ctl := control(t)
+	t.Run("memory", func(t *testing.T) {
+		alarm(t, func() { ctl("set_vm_memory_high_watermark", "absolute", "1000") }, func() { ctl("set_vm_memory_high_watermark", "0.4") })
+	})
+	t.Run("disk", func(t *testing.T) {
+		alarm(t, func() { ctl("set_disk_free_limit", "100000GB") }, func() { ctl("set_disk_free_limit", "50MB") })
+	})
+}
+
+// alarm publishes and consumes while the server is short of something.
+func alarm(t *testing.T, raise, lift func()) {
+	t.Helper()
+	url := servertest.AMQP(t)
 	b, topic := use(t, url, messaging.Declare), unique("alarm")
 	o := &messaging.ConsumerOptions{Order: messaging.Unordered}
 	c, err := b.Consumer("g", o, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
 	require.NoError(t, err)
 	require.NoError(t, c.Declare(within(t, 20*time.Second)))
 	require.NoError(t, b.Publisher().Publish(within(t, 20*time.Second), &messaging.Message{ID: "before", Topic: topic}))
-	lift := func() { ctl("set_vm_memory_high_watermark", "0.4") }
-	ctl("set_vm_memory_high_watermark", "absolute", "1000")
+	raise()
 	defer lift()
 	for err = nil; err == nil; { // it notices after a while
 		err = b.Publisher().Publish(within(t, time.Second), &messaging.Message{ID: "first", Topic: topic})
@@ -190,7 +201,7 @@ func TestAMemoryAlarmIsNamedAndConsumersGoOn(t *testing.T) {
 
 	waited := make(chan error, 1)
 	go func() {
-		waited <- b.Publisher().Publish(within(t, 20*time.Second), &messaging.Message{ID: "third", Topic: topic})
+		waited <- b.Publisher().Publish(within(t, time.Minute), &messaging.Message{ID: "third", Topic: topic}) // rabbitmqctl takes its time
 	}()
 	lift()
 	require.NoError(t, <-waited)
