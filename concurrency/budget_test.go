@@ -187,6 +187,29 @@ func TestExtraRunsEarnNothing(t *testing.T) {
 	})
 }
 
+// A run has the caller's very context unless there is something to mark.
+func TestOnlyTheFirstExtraRunIsMarked(t *testing.T) {
+	again := &concurrency.RetryPolicy{Attempts: 2, Backoff: concurrency.Backoff{Min: 1, Max: 1}}
+	seen := func(ctx context.Context) (contexts []context.Context) {
+		_, _ = concurrency.Retry(ctx, again, concurrency.Idempotent(func(ctx context.Context) (int, error) {
+			contexts = append(contexts, ctx)
+			return 0, errBoom
+		}))
+		return contexts
+	}
+	if got := seen(t.Context()); len(got) != 2 || got[0] != t.Context() || got[1] != t.Context() {
+		t.Errorf("without a budget: %v", got)
+	}
+	ctx := concurrency.WithBudget(t.Context(), new(concurrency.Budget))
+	got := seen(ctx)
+	if len(got) != 2 || got[0] != ctx || got[1] == ctx {
+		t.Fatalf("with a budget: %v", got)
+	}
+	if within := seen(got[1]); len(within) != 2 || within[0] != got[1] || within[1] != got[1] {
+		t.Errorf("within an extra run: %v", within)
+	}
+}
+
 // A ratio that is no number is the default, and one beyond all bounds fills the budget.
 func TestEndlessRatio(t *testing.T) {
 	b := &concurrency.Budget{Ratio: math.Inf(1)}
