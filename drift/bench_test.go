@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -41,10 +42,26 @@ func BenchmarkSum(b *testing.B) {
 func BenchmarkKSReference(b *testing.B) {
 	ref, cur := normals(1, 1_000_000), normals(2, 1_000_000)
 	slices.Sort(ref)
-	b.ReportAllocs()
-	for b.Loop() {
-		KS(ref, cur)
+	each := func(name string) {
+		slices.Sort(ref)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				KS(ref, cur)
+			}
+		})
 	}
+	each("few ties") // NormFloat64 has 32 bits
+	r := rand.New(rand.NewPCG(3, 0))
+	for i := range ref {
+		ref[i] += 1e-6 * r.Float64()
+		cur[i] += 1e-6 * r.Float64()
+	}
+	each("no ties")
+	for i := range ref {
+		ref[i], cur[i] = math.Round(100*ref[i]), math.Round(100*cur[i])
+	}
+	each("integers")
 }
 
 func BenchmarkKSPresorted(b *testing.B) {

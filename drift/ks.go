@@ -1,9 +1,6 @@
 package drift
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // exactCells is the work, in steps of the recursion, up to which the exact
 // distribution is used: about 0.1 s. judgeCells is the same for one feature of
@@ -32,8 +29,8 @@ const (
 // NaN is missing and left out; infinities are values. With no value on either
 // side there is no P. Inputs that are already in ascending order are noticed,
 // and neither copied nor sorted. Others are sorted in a copy, in linear time, but for a cur of more
-// than 65,000 values, which is counted: so a large reference is best kept in order. The memory
-// for that is about 2 bytes for each value of cur, and 10 if as many values are in ref, unsortedBeside half a megabyte.
+// than 65,000 values, which is counted: so a large reference is best kept in order. That takes a megabyte and
+// 2 bytes for each value of cur, or 10 where ref has as many values and it has to be known whether any are equal.
 //
 // The rows are taken to be independent: see the package comment.
 func KS(ref, cur []float64) Score { return ks(ref, cur, twoSided) }
@@ -96,16 +93,15 @@ func ks(ref, cur []float64, dir side) Score {
 	return ksScore(n, m, h, dir, groups, exactCells)
 }
 
-// ascending returns the values that are not NaN in ascending order: itself if it is that.
+// ascending returns the values that are not NaN in ascending order: itself if it is that,
+// NaN first.
 func ascending(v []float64) []float64 {
-	if slices.IsSorted(v) {
-		i, _ := slices.BinarySearchFunc(v, 0, func(x float64, _ int) int { // NaN sorts first
-			if x != x {
-				return -1
-			}
-			return 1
-		})
-		return v[i:]
+	from := 0
+	for from < len(v) && v[from] != v[from] {
+		from++
+	}
+	if isAscending(v[from:]) {
+		return v[from:]
 	}
 	s := make([]float64, 0, len(v))
 	for _, x := range v {
@@ -115,6 +111,16 @@ func ascending(v []float64) []float64 {
 	}
 	sortFloats(s)
 	return s
+}
+
+// isAscending is false if there is a NaN, but for one that is alone.
+func isAscending(v []float64) bool {
+	for i := 1; i < len(v); i++ {
+		if !(v[i-1] <= v[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // ksScore completes the test from the gap h. groups is nil without ties; otherwise

@@ -26,7 +26,7 @@ const (
 
 // unsortedBeside is nil where it does not pay: for few values, and for those that are in order.
 func unsortedBeside(a, b []float64) *unsorted {
-	if len(b) < countFrom || len(a) == 0 || max(len(a), len(b)) > countTo || slices.IsSorted(b) {
+	if len(b) < countFrom || len(a) == 0 || max(len(a), len(b)) > countTo || isAscending(b) {
 		return nil
 	}
 	return newUnsorted(a, b)
