@@ -360,10 +360,15 @@ func TestNobodyReadsWithoutALease(t *testing.T) {
 	require.LessOrEqual(t, guard.Val(), lease.Val(), "and no later than the lease")
 	read := func() int64 { return s.raw.XInfoGroups(t.Context(), s.stream()).Val()[0].EntriesRead }
 
+	next := make(chan []driver.Delivery)
+	go func() { next <- s.receive(r, 1) }()
+	require.Eventually(t, func() bool { return strings.Contains(s.raw.ClientList(t.Context()).Val(), "cmd=xread ") }, 5*time.Second, time.Millisecond,
+		"it waits for messages")
 	require.NoError(t, s.raw.Del(t.Context(), former).Err())
 	s.publish(1)
-	require.Eventually(t, func() bool { return len(guards()) == 1 && guards()[0] != former }, 10*time.Second, 5*time.Millisecond)
-	ds := s.receive(r, 1)
+	ds := <-next
+	require.Len(t, guards(), 1, "it was read under a lease")
+	require.NotEqual(t, former, guards()[0], "of its own")
 	require.Equal(t, 1, ds[0].Attempt, "nobody had read it in between")
 	before := read()
 	s.publish(1)
