@@ -201,7 +201,7 @@ func alarm(t *testing.T, raise, lift func()) {
 
 	waited := make(chan error, 1)
 	go func() {
-		waited <- b.Publisher().Publish(within(t, time.Minute), &messaging.Message{ID: "third", Topic: topic}) // rabbitmqctl takes its time
+		waited <- b.Publisher().Publish(within(t, 3*time.Minute), &messaging.Message{ID: "third", Topic: topic}) // rabbitmqctl takes its time
 	}()
 	lift()
 	require.NoError(t, <-waited)
