@@ -229,6 +229,27 @@ func TestContextOfWaitFor(t *testing.T) {
 	})
 }
 
+// Where the caller's context ends first, and nobody has asked, that is the end
+// of WaitFor's for ever.
+func TestContextOfWaitForEndsAsItsCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var kept context.Context
+		_, _ = concurrency.WaitFor(parent, time.Minute, func(ctx context.Context) (int, error) {
+			time.Sleep(2 * time.Second)
+			kept = ctx
+			return 1, nil
+		})
+		for range 2 {
+			if kept.Err() != context.DeadlineExceeded || context.Cause(kept) != context.DeadlineExceeded {
+				t.Errorf("%v because of %v", kept.Err(), context.Cause(kept))
+			}
+			<-kept.Done()
+		}
+	})
+}
+
 // A caller's deadline that has passed without anybody having noticed.
 func TestWaitForNoTimeAtAll(t *testing.T) {
 	_, err := concurrency.WaitFor(passed{t.Context()}, -1, func(context.Context) (int, error) {
