@@ -82,8 +82,8 @@ func (everybody) Acquire(ctx context.Context, _ int64) (concurrency.Permit, erro
 	return concurrency.Permit{}, ctx.Err()
 }
 
-// Complaint 14: an idea of the normal latency that drifts up in a long incident, so
-// that the queue is taken for normal.
+// A limiter that compares with the usual latency gets used to a long incident, and
+// takes the queue for normal.
 func TestAdmissionDoesNotGetUsedToAnIncident(t *testing.T) {
 	for _, r := range concurrencytest.Simulate(t, concurrencytest.Scenario{Seed: 7, Workers: 10, Phases: []concurrencytest.Phase{
 		weather("calm", 10*time.Second, 0.7, 1, false, 400*ms),
@@ -97,7 +97,7 @@ func TestAdmissionDoesNotGetUsedToAnIncident(t *testing.T) {
 	}
 }
 
-// Complaint 14, too: callers that time out leave one after the other, so that little
+// Nor must it be blind to constant timeouts: callers that time out leave one after the other, so that little
 // is in flight, all of it hopeless.
 func TestAdmissionSeesConstantTimeouts(t *testing.T) {
 	s := concurrencytest.Scenario{Seed: 8, Workers: 4, Leave: true, Phases: []concurrencytest.Phase{

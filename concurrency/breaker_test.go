@@ -78,7 +78,7 @@ func TestBreakerOpensOnTheLastOfMinCalls(t *testing.T) {
 	}
 }
 
-// Complaint 11: callers that leave open breakers.
+// Callers that leave must not open a breaker.
 func TestBreakerIgnoresCallersThatLeave(t *testing.T) {
 	b := &concurrency.Breaker{MinCalls: 1}
 	for range 100 {

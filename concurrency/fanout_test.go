@@ -179,7 +179,7 @@ func panicOf(f func()) (v any) {
 	return nil
 }
 
-// Complaint 1 about errgroup: 995 of 1000 tasks start after the first failed.
+// With errgroup's Go 995 of 1000 tasks start after the first has failed.
 func TestNothingStartsAfterTheFirstError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var started []int
@@ -423,7 +423,7 @@ func TestMapWaitsForTheOtherWorkers(t *testing.T) {
 	}
 }
 
-// Complaint 3: nested use of one limit deadlocks. In a bubble that is an error.
+// Nested use of one limit must not deadlock. In a bubble that is an error.
 func TestNestingNeverDeadlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var leaves atomic.Int64

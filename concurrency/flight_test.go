@@ -85,7 +85,7 @@ func TestFlightsOfKeysAreApart(t *testing.T) {
 	})
 }
 
-// Complaint 13: one leader's cancellation fails healthy followers.
+// That the first caller leaves is no failure for those who wait with it.
 func TestFlightGoesOnWithoutItsFirstCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f concurrency.Flight[string, int]

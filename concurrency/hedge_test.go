@@ -64,7 +64,7 @@ func TestHedge(t *testing.T) {
 			took: func(d time.Duration) time.Duration { return d + soon }},
 		"the first wins": {first: heeds(usual+soon, 1, nil), second: heeds(later, 2, nil), value: 1, runs: 2, inVain: 1,
 			took: func(time.Duration) time.Duration { return usual + soon }},
-		// Complaint 12: a fast error beat a success.
+		// A fast error must not beat a success.
 		"the second fails": {first: heeds(later, 1, nil), second: heeds(soon, 0, errSecond), value: 1, runs: 2, inVain: 1,
 			took: func(time.Duration) time.Duration { return later }},
 		"the first fails": {first: heeds(usual+soon, 1, errBoom), second: heeds(later, 2, nil), value: 2, runs: 2,
@@ -132,7 +132,7 @@ func TestHedgeTellsTheLoser(t *testing.T) {
 	}
 }
 
-// Complaint 11: breakers took the cancellation of a hedge's loser for a failure.
+// A breaker must not take the cancellation of a hedge's loser for a failure.
 func TestLosersOpenNoBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := taught(t, &concurrency.Hedger{Ratio: 1}, 40)
@@ -195,7 +195,7 @@ func TestHedgeCancelled(t *testing.T) {
 	})
 }
 
-// Complaint 12: hedge storms. Where two of five runs are late, second runs stay
+// Hedges must not be a storm of their own: where two of five runs are late, second runs stay
 // few all the same.
 func TestHedgesStayFew(t *testing.T) {
 	for ratio, most := range map[float64]uint64{0: 60, -1: 60, 0.2: 210} { // for 1000 calls, and 10 saved before

@@ -10,8 +10,8 @@ import (
 	"github.com/mainstay-go/mainstay/concurrency/concurrencytest"
 )
 
-// Complaint 8: what is called under a context that lives as long as the process
-// leaves something behind in it each time.
+// What is called under a context that lives as long as the process
+// must leave nothing behind in it.
 func TestALongLivedParentKeepsNothing(t *testing.T) {
 	concurrencytest.CheckLeaks(t)
 	parent, cancel := context.WithCancel(t.Context())

@@ -218,8 +218,8 @@ func TestSemaphoreAdmittedTooLate(t *testing.T) {
 	})
 }
 
-// Complaint 9: a holder that panics wakes nobody, and who leaves in numbers
-// takes the next one's turn along.
+// A holder that panics wakes the next one, and those who leave in numbers do not
+// take its turn along.
 func TestSemaphoreLosesNoTurn(t *testing.T) {
 	for _, q := range []concurrency.Queue{concurrency.FIFO, concurrency.LIFO} {
 		synctest.Test(t, func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestSemaphoreNoWait(t *testing.T) {
 	}
 }
 
-// Complaint 15: an impossible Acquire waits for the deadline.
+// An impossible Acquire must not wait for the deadline.
 func TestSemaphoreImpossible(t *testing.T) {
 	s := concurrency.NewSemaphore(4, concurrency.FIFO)
 	for _, n := range []int64{-1, 0, 5, 1<<63 - 1} {
@@ -324,7 +324,7 @@ func TestSemaphoreTellsWhyItStoppedWaiting(t *testing.T) {
 	})
 }
 
-// Complaint 3: nested use of one limit deadlocks.
+// Nested use of one limit must not deadlock.
 func TestSemaphoreReentry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := concurrency.NewSemaphore(2, concurrency.FIFO)

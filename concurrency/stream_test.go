@@ -262,7 +262,7 @@ func TestStreamYieldsWhileTheSourceWaits(t *testing.T) {
 	}
 }
 
-// Complaint 6: errors stand in their place, and the stream goes on.
+// Errors stand in their place, and the stream goes on.
 func TestStreamKeepsErrorsInTheirPlace(t *testing.T) {
 	src := func(yield func(int, error) bool) {
 		_ = yield(0, nil) && yield(7, errBoom) && yield(2, nil) && yield(3, nil)
@@ -282,8 +282,7 @@ func TestStreamKeepsErrorsInTheirPlace(t *testing.T) {
 	}
 }
 
-// Complaint 10: after a break the whole source is drained. Here it is read no
-// further, what runs is cancelled, told why, and joined.
+// After a break the source is read no further, and what runs is cancelled, told why, and joined.
 func TestBreakEndsTheStream(t *testing.T) {
 	for name, stream := range both {
 		synctest.Test(t, func(t *testing.T) {
@@ -326,7 +325,7 @@ func TestBreakEndsTheStream(t *testing.T) {
 	}
 }
 
-// Complaint 2: what waits for its turn must see the end of ctx.
+// What waits for its turn must see the end of ctx.
 func TestStreamEndsWithItsContext(t *testing.T) {
 	reason := errors.New("user left")
 	for name, stream := range both {
@@ -518,7 +517,7 @@ func TestBreakThroughAFilter(t *testing.T) {
 	})
 }
 
-// Complaint 3 for streams: stages and fan-outs within f do not wait for each other.
+// Stages and fan-outs within f do not wait for each other.
 func TestStreamsNest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -565,7 +564,7 @@ func TestStreamIsReusable(t *testing.T) {
 	wg.Wait()
 }
 
-// Complaint 4: a panic in f or in the source ends the stream, joins it, and goes
+// A panic in f or in the source ends the stream, joins it, and goes
 // on in the loop's goroutine with the stack of where it happened.
 func TestStreamPanics(t *testing.T) {
 	concurrencytest.CheckLeaks(t)

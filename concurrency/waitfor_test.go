@@ -316,7 +316,7 @@ func TestAbandon(t *testing.T) {
 	})
 }
 
-// Complaint 7: 236,000 goroutines. The bound holds however many call at once.
+// A dead callee must not cost a goroutine a call: the bound holds however many call at once.
 func TestOrphansAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := concurrency.Orphans{Max: 3}

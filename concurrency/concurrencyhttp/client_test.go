@@ -49,7 +49,7 @@ func get(ctx context.Context, c *http.Client, url string) (*http.Response, error
 	return c.Do(req)
 }
 
-// Complaint 16: with two idle connections per host 16 concurrent callers dial
+// With two idle connections per host 16 concurrent callers would dial
 // again and again.
 func TestConnectionsAreReused(t *testing.T) {
 	for name, o := range map[string]*concurrencyhttp.Options{"default": nil, "base": {Base: new(http.Transport)}} {
@@ -195,7 +195,7 @@ func upTo(n int) []int {
 	return in
 }
 
-// Complaint 16 again: an unread body costs the connection.
+// A body that is closed before its end must not cost the connection.
 func TestUnreadBodiesDoNotCostTheConnection(t *testing.T) {
 	concurrencytest.CheckLeaks(t)
 	url, dials := serve(t, func(w http.ResponseWriter, _ *http.Request) {

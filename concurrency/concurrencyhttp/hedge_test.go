@@ -49,8 +49,8 @@ func stuck(r *http.Request, d time.Duration) {
 	}
 }
 
-// Complaint 12: the hedge's end cancelled the body of the winner. Over a real
-// connection, with a body that is on its way when the call has returned.
+// The end of the hedge must not cancel the body of the winner: over a real
+// connection, and with a body that is on its way when the call has returned.
 func TestTheWinnersBodyIsWhole(t *testing.T) {
 	concurrencytest.CheckLeaks(t)
 	const size = 4 << 20 // more than any buffer takes
