@@ -112,6 +112,28 @@ func TestAdmissionRoomFollowsTheDeadline(t *testing.T) {
 	})
 }
 
+// A callee that has time to spare gets more while somebody is refused: the room
+// grows from a quarter of the time calls have to two fifths. It is told a window late.
+func TestAdmissionRoomGrowsWhileMoreIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a concurrency.Admission
+		serve(t, &a, 400, 4)
+		var held []concurrency.Permit
+		for range 8000 { // 20 s of a callee that answers 400 a second, in order
+			held = append(held, fill(t, &a, t.Context())...)
+			time.Sleep(5 * ms / 2)
+			answer(held[0], nil)
+			held = held[1:]
+		}
+		if got := a.Stats().Limit; got < 150 || got > 215 {
+			t.Errorf("the limit is %d, want two fifths of 400, and two steps of a tenth at most", got)
+		}
+		for _, p := range held {
+			answer(p, nil)
+		}
+	})
+}
+
 func TestAdmissionAsksWhenNothingIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a concurrency.Admission
@@ -286,6 +308,50 @@ func TestAdmissionWaitingIsNotOvertaken(t *testing.T) {
 			t.Errorf("then %q", got)
 		}
 		time.Sleep(time.Second)
+	})
+}
+
+// When the first in the queue leaves, those behind it who fit need not wait for a result.
+func TestAdmissionWaitingMovesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := concurrency.NewBoundedAdmission(3, 4)
+		a.NoDeadline = time.Minute
+		said := make(chan string, 10)
+		held, err := a.Acquire(t.Context(), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			_, err := a.Acquire(ctx, 2)
+			said <- fmt.Sprint("large: ", errors.Is(err, context.Canceled))
+		}()
+		synctest.Wait()
+		ask(t.Context(), a, "small", said)
+		if got := hear(said); got != nil {
+			t.Errorf("%q is before its turn", got)
+		}
+		cancel()
+		synctest.Wait()
+		if got := hear(said); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"large: true", "small"}) {
+			t.Errorf("at once: %q", got)
+		}
+		time.Sleep(10 * ms)
+		answer(held, nil)
+	})
+}
+
+// What would not fit if it were alone is not kept waiting for that.
+func TestAdmissionWaitingInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := concurrency.Admission{MaxWaiting: 1}
+		serve(t, &a, 400, 4)
+		held := admitted(t, &a, t.Context())
+		start := time.Now()
+		if _, err := a.Acquire(within(t, 200*ms), 30); !errors.Is(err, concurrency.ErrRejected) || time.Since(start) != 0 {
+			t.Errorf("30 units where there is room for 20, after %v: %v", time.Since(start), err)
+		}
+		answer(held, nil)
 	})
 }
 

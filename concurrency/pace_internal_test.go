@@ -2,8 +2,12 @@ package concurrency
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
+	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -53,6 +57,69 @@ func TestPaceLearns(t *testing.T) {
 				t.Errorf("pace is %.2f, want %.2f", got, c.wantPerTime)
 			}
 		})
+	}
+}
+
+// What decides is how much of their time calls took, and how many were late;
+// of a late one, all of its time, however much later it came.
+func TestPaceJudges(t *testing.T) {
+	const second = time.Second
+	for _, c := range []struct {
+		name string
+		late int // of 100 calls that had 1 s
+		took time.Duration
+		rest time.Duration // that the others took
+		left bool          // the late ones at their deadline
+		want float64       // pace, was 40
+	}{
+		{"in time", 0, 0, second / 10, false, 44},
+		{"few are late", 19, 2 * second, second / 10, false, 44},
+		{"few are very late", 5, time.Hour, second / 10, false, 44},
+		{"few have left", 5, 0, second / 10, true, 44},
+		{"not while a fifth is late, though all in all calls have time to spare", 20, 2 * second, second / 10, false, 40},
+		{"nor while they have left", 20, 0, second / 10, true, 40},
+		{"three in ten", 30, 2 * second, second / 10, false, 40},
+		{"more than those", 31, 2 * second, second / 10, false, 28},
+		{"more than those have left", 31, 0, second / 10, true, 28},
+		{"two fifths of their time", 0, 0, 2 * second / 5, false, 40},
+		{"seven tenths", 0, 0, 7 * second / 10, false, 40},
+		{"more than that", 0, 0, 7*second/10 + 1, false, 28},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := pace{rate: 100e-9, perTime: 40e-9}
+			p.window.refused = 1
+			for i := range 100 {
+				p.came(1)
+				switch {
+				case i >= c.late:
+					p.good(1, c.rest, 0, second)
+				case c.left:
+					p.late(0, second)
+				default:
+					p.good(1, c.took, 0, second)
+				}
+			}
+			p.learn(1e9, second)
+			if got := p.perTime * 1e9; math.Abs(got-c.want) > 1e-6 {
+				t.Errorf("pace is %.2f, want %.2f", got, c.want)
+			}
+		})
+	}
+}
+
+// Five calls do not say how long it takes.
+func TestPaceNeedsJudges(t *testing.T) {
+	for n, want := range map[int]float64{5: 40, 6: 28} {
+		p := pace{rate: 100e-9, perTime: 40e-9}
+		p.window.refused = 1
+		for range n {
+			p.came(1)
+			p.good(1, 900*time.Millisecond, 0, time.Second)
+		}
+		p.window.came, p.window.good = 100, 100
+		if p.learn(1e9, time.Second); math.Abs(p.perTime*1e9-want) > 1e-6 {
+			t.Errorf("after %d calls that came late the pace is %.2f, want %.2f", n, p.perTime*1e9, want)
+		}
 	}
 }
 
@@ -116,6 +183,85 @@ func TestAdmissionCountsTheWorkForAbandonedCalls(t *testing.T) {
 	}
 	if stays.Done(&err); a.pace.window.came != 7 || a.pace.window.good != 2 || a.abandoned != 0 {
 		t.Errorf("%d units came back, %d of them good, %d are abandoned", a.pace.window.came, a.pace.window.good, a.abandoned)
+	}
+}
+
+// Only what was admitted after the youngest call that was abandoned shows that
+// the callee has come past all of them.
+func TestAdmissionAbandonedCallsAreInFlightUntilALaterOneIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a Admission
+		var p [4]Permit
+		for i := range p {
+			var err error
+			if p[i], err = a.Acquire(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		left := context.DeadlineExceeded
+		p[2].Done(&left)
+		p[0].Done(&left) // older, though it leaves later
+		var good error
+		if p[1].Done(&good); a.abandoned != 2 {
+			t.Errorf("an older call is back, and %d are abandoned", a.abandoned)
+		}
+		if p[3].Done(&good); a.abandoned != 0 {
+			t.Errorf("a younger call is back, and %d are abandoned", a.abandoned)
+		}
+	})
+}
+
+// A window with a result that says nothing about the callee is one without it.
+func TestAdmissionCountsResultsOfTheCallee(t *testing.T) {
+	for _, c := range []struct {
+		name              string
+		err               error
+		known             bool
+		came, good, judge int64
+	}{
+		{"good", nil, true, 3, 3, 1},
+		{"failed", errors.New("no such user"), true, 3, 0, 0},
+		{"refused further in", fmt.Errorf("inner: %w", ErrRejected), true, 0, 0, 0},
+		{"left at the deadline", context.DeadlineExceeded, true, 0, 0, 1},
+		{"unknown", nil, false, 0, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var a Admission
+			p, err := a.Acquire(t.Context(), 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.done(c.known, c.err)
+			if w := a.pace.window; w.came != c.came || w.results != min(c.came, 1) || w.good != c.good || w.judged != c.judge {
+				t.Errorf("%d results, %d units came, %d good; %d calls say how long it takes", w.results, w.came, w.good, w.judged)
+			}
+		})
+	}
+}
+
+// Who is refused has asked for more: the window knows, whether he may wait or not.
+func TestAdmissionNotesRefusals(t *testing.T) {
+	for _, waiting := range []int{0, 1} {
+		a := Admission{MaxWaiting: waiting, NoDeadline: time.Minute, most: 1}
+		ctx, cancel := context.WithCancel(t.Context())
+		p, err := a.Acquire(ctx, 1)
+		if err != nil || a.pace.window.refused != 0 {
+			t.Fatalf("admitted, with %d refused: %v", a.pace.window.refused, err)
+		}
+		go func() {
+			for { // until it waits, or has been refused
+				if st := a.Stats(); st.Waiting+int64(st.Rejected) > 0 {
+					cancel()
+					return
+				}
+				runtime.Gosched()
+			}
+		}()
+		if _, err := a.Acquire(ctx, 1); err == nil || a.pace.window.refused != 1 {
+			t.Errorf("%d may wait: %d refused: %v", waiting, a.pace.window.refused, err)
+		}
+		p.Done(nil)
 	}
 }
 
@@ -186,5 +332,22 @@ func TestRanks(t *testing.T) {
 	}
 	if got := r.share(4, 9*time.Second+recently); got != 0.5 {
 		t.Errorf("the last of 6 was at 9 s, so is within the time, that of 5 is not: share %v", got)
+	}
+}
+
+// There is no room for a ninth: the one that has not been seen for longest is
+// forgotten, and not the one that came first.
+func TestRanksForgetTheOldest(t *testing.T) {
+	var r ranks
+	for i := range 8 {
+		r.see(7-i, time.Duration(i)*time.Second)
+	}
+	r.see(7, 8*time.Second)
+	r.see(-1, 9*time.Second)
+	if got := r.share(6, 9*time.Second); got != 0.5 {
+		t.Errorf("below 7, which was seen a second ago, the share is %v", got)
+	}
+	if got := r.share(5, 9*time.Second); got != 0.5 {
+		t.Errorf("6 is forgotten, and below 7 the share is %v", got)
 	}
 }
