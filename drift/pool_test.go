@@ -19,7 +19,7 @@ func TestPoolingByHand(t *testing.T) {
 		{"the first of two that are equally small", poolSparse, []int{50, 50, 1}, []int{50, 50, 1}, []int{51, 50}, []int{51, 50}},
 		{
 			"groups, the most frequent first, and what is left joins the smallest", poolSparse,
-			[]int{100, 3, 12, 13, 14, 15}, []int{100, 3, 12, 13, 14, 15}, []int{100, 29, 28}, []int{100, 29, 28},
+			[]int{100, 14, 3, 15, 12, 13}, []int{100, 14, 3, 15, 12, 13}, []int{100, 29, 28}, []int{100, 29, 28},
 		},
 		{
 			"by the counts of both, and a group that is just enough", poolSparse,
