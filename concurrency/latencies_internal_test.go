@@ -85,3 +85,13 @@ func TestOldLatenciesAreForgotten(t *testing.T) {
 		t.Errorf("median %v, maximum %v", low, high)
 	}
 }
+
+// Half of two are the lesser: what lies between them is nobody's.
+func TestQuantileOfAGap(t *testing.T) {
+	var l latencies
+	l.add(100)
+	l.add(1_000_000)
+	if low, high := l.quantiles(0.5, 0.5); low > 112 || high > 112 {
+		t.Errorf("the medians of 100 and 1 000 000 are %d and %d", low, high)
+	}
+}
