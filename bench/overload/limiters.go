@@ -32,6 +32,15 @@ func contenders() []contender {
 		{"Gradient2", limits(func() core.Limit {
 			return limit.NewDefaultGradient2Limit("", limit.NoopLimitLogger{}, core.EmptyMetricRegistryInstance)
 		}, 20, false)},
+		{"Gradient2, told", func(t *testing.T, c cell) func() concurrency.Limiter {
+			return limits(func() core.Limit {
+				l, err := limit.NewGradient2Limit("", c.workers, 1000, c.workers, nil, 0.2, 600, limit.NoopLimitLogger{}, core.EmptyMetricRegistryInstance)
+				if err != nil {
+					t.Error(err)
+				}
+				return l
+			}, c.workers, false)(t, c)
+		}},
 		{"Vegas", limits(func() core.Limit {
 			return limit.NewDefaultVegasLimit("", limit.NoopLimitLogger{}, core.EmptyMetricRegistryInstance)
 		}, 20, false)},

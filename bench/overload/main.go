@@ -1,7 +1,7 @@
 // Command overload puts limiters in front of a callee that is given more than
 // it can do, under virtual time, and prints what was still answered in time.
 //
-//	go run ./overload                  three seeds, a few minutes
+//	go run ./overload                  three seeds, a quarter of an hour
 //	go run ./overload -seeds 1 -seed 9 others than the default ones, and fewer
 //	go run ./overload -run 'Admission' those limiters whose name matches
 //	go run ./overload -all             every cell of the grid, too
@@ -62,12 +62,14 @@ func main() {
 					for n := range n {
 						t.Run(c.String()+"/"+l.name, func(t *testing.T) {
 							t.Parallel()
-							reports := concurrencytest.Simulate(t, c.scenario(*seed+n), l.limiter(t, c))
+							s := c.scenario(*seed + n)
+							reports := concurrencytest.Simulate(t, s, l.limiter(t, c))
 							mu.Lock()
 							defer mu.Unlock()
 							for i, r := range reports {
+								share := drawn(c, s.Phases[i], r)
 								r.Calls = nil
-								results = append(results, result{c, l.name, *seed + n, phases[i], r})
+								results = append(results, result{c, l.name, *seed + n, phases[i], r, share})
 							}
 						})
 					}
