@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -156,7 +157,7 @@ func chance(t *testing.T, name string, stream streamFunc, seed uint64) {
 func TestStreamsOnThreads(t *testing.T) {
 	concurrencytest.CheckLeaks(t)
 	for name, stream := range both {
-		for _, limit := range []int{1, 2, 3, 64, 1 << 62} {
+		for _, limit := range []int{1, 2, 3, 64, math.MaxInt / 2} {
 			for _, n := range []int{0, 1, 2, 7, 1000} {
 				got := values(t, stream(t.Context(), limit, numbers(n), square))
 				if name != "Stream" {

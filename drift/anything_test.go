@@ -112,7 +112,7 @@ func FuzzCounts(f *testing.F) {
 		for ; len(b) > 1; b = b[2:] {
 			scale := 1
 			if b[0] > 250 {
-				scale = 1 << 40 // as many as there may ever be
+				scale = math.MaxInt >> 23 // as many as there may ever be, 2^40
 			}
 			ref, cur = append(ref, int(b[0])*scale), append(cur, int(b[1]))
 		}

@@ -18,6 +18,8 @@ import (
 	"runtime"
 	"text/tabwriter"
 	"time"
+
+	"github.com/mainstay-go/mainstay/examples/internal/chart"
 )
 
 func main() {
@@ -106,21 +108,20 @@ func show(ctx context.Context, c config, out io.Writer) error {
 	}
 	t.Flush()
 
-	curves := make([]curve, len(works))
+	curves := make([][]measured, len(works))
 	for i, w := range works {
-		curves[i] = curve{work: w}
 		for limit := 1; limit <= c.most; limit *= 2 {
 			m, err := measure(ctx, w, limit, c.tasks)
 			if err != nil {
 				return err
 			}
-			curves[i].points = append(curves[i].points, m)
+			curves[i] = append(curves[i], m)
 		}
 	}
 	fmt.Fprintln(out)
 	fmt.Fprintln(t, "limit\twaiting/s\tp99\tcomputing/s\tp99\t")
-	for i, m := range curves[0].points {
-		k := curves[1].points[i]
+	for i, m := range curves[0] {
+		k := curves[1][i]
 		fmt.Fprintf(t, "%d\t%.0f\t%v\t%.0f\t%v\t\n", m.limit, m.perSecond, ms(m.p99), k.perSecond, ms(k.p99))
 	}
 	t.Flush()
@@ -129,12 +130,24 @@ func show(ctx context.Context, c config, out io.Writer) error {
 		return nil
 	}
 	var picture bytes.Buffer
-	draw(&picture, curves)
+	pictureOf(works, curves).Draw(&picture)
 	if err := os.WriteFile(c.svg, picture.Bytes(), 0o600); err != nil {
 		return fmt.Errorf("the picture: %w", err)
 	}
 	fmt.Fprintln(out, "drawn to", c.svg)
 	return nil
+}
+
+func pictureOf(works []work, curves [][]measured) chart.Chart {
+	picture := chart.Chart{Title: "Throughput and p99 over the limit", PerSecond: "tasks per second", P99: "p99 of one task"}
+	for i, w := range works {
+		c := chart.Curve{Title: w.name + ": " + w.what, Setting: "limit", Mark: w.fits}
+		for _, m := range curves[i] {
+			c.Points = append(c.Points, chart.Point{Setting: m.limit, PerSecond: m.perSecond, P99: m.p99})
+		}
+		picture.Curves = append(picture.Curves, c)
+	}
+	return picture
 }
 
 func how(limit, tasks int) string {

@@ -19,6 +19,8 @@ import (
 	"os/signal"
 	"text/tabwriter"
 	"time"
+
+	"github.com/mainstay-go/mainstay/examples/internal/chart"
 )
 
 func main() {
@@ -110,8 +112,8 @@ func show(ctx context.Context, c config, out io.Writer) (err error) {
 	work := dependency(c.capacity, c.answer)
 	fmt.Fprintf(out, "handlers ask a dependency that takes %v and serves %d at a time; each line is %v\n\n", c.answer, c.capacity, c.each)
 
-	over := func(name string, settings func(n int) (concurrency, prefetch int), from, to int) (curve, error) {
-		k := curve{name: name}
+	over := func(name string, settings func(n int) (concurrency, prefetch int), from, to int) (chart.Curve, error) {
+		k := chart.Curve{Setting: name}
 		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(t, "concurrency\tprefetch\tmessages/s\tp50\tp99\t")
 		for n := from; n <= to; n *= 2 {
@@ -120,7 +122,7 @@ func show(ctx context.Context, c config, out io.Writer) (err error) {
 			if err != nil {
 				return k, err
 			}
-			k.points = append(k.points, point{n, m})
+			k.Points = append(k.Points, chart.Point{Setting: n, PerSecond: m.perSecond, P99: m.p99})
 			fmt.Fprintf(t, "%d\t%d\t%.0f\t%v\t%v\t\n", concurrency, prefetch, m.perSecond, ms(m.p50), ms(m.p99))
 		}
 		t.Flush()
@@ -143,7 +145,10 @@ func show(ctx context.Context, c config, out io.Writer) (err error) {
 		return nil
 	}
 	var picture bytes.Buffer
-	draw(&picture, []curve{byPrefetch, byConcurrency})
+	chart.Chart{
+		Title: "Throughput and p99 over prefetch and concurrency", PerSecond: "messages per second", P99: "p99 in the consumer",
+		Curves: []chart.Curve{byPrefetch, byConcurrency},
+	}.Draw(&picture)
 	if err := os.WriteFile(c.svg, picture.Bytes(), 0o600); err != nil {
 		return fmt.Errorf("the picture: %w", err)
 	}
