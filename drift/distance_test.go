@@ -247,3 +247,44 @@ func TestMMDInputs(t *testing.T) {
 	}()
 	MMD([][]float64{{1}}, [][]float64{{1, 2}}, 1)
 }
+
+// An infinity counts as the largest float, on whichever side it is.
+func TestWassersteinOfInfinities(t *testing.T) {
+	for _, ref := range [][]float64{{math.Inf(-1), 0}, {0, math.Inf(1)}} {
+		if s := Wasserstein(ref, []float64{0, 0}); s.Stat != math.MaxFloat64/2 {
+			t.Errorf("%v beside 0, 0: %+v", ref, s)
+		}
+		if s := Wasserstein([]float64{0, 0}, ref); s.Stat != math.MaxFloat64/2 {
+			t.Errorf("0, 0 beside %v: %+v", ref, s)
+		}
+	}
+}
+
+func TestQuartilesByHand(t *testing.T) {
+	values := []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11} // each is its own rank
+	for _, c := range []struct {
+		n            int
+		first, third float64
+	}{{1, 1, 1}, {2, 1, 2}, {3, 1, 3}, {4, 1, 3}, {5, 2, 4}, {6, 2, 5}, {7, 2, 6}, {8, 2, 6}, {9, 3, 7}, {11, 3, 9}} {
+		if q1, q3 := quartile(values[:c.n], 1), quartile(values[:c.n], 3); q1 != c.first || q3 != c.third {
+			t.Errorf("of %d values: %v and %v, want %v and %v", c.n, q1, q3, c.first, c.third)
+		}
+	}
+}
+
+func TestPooledSDByHand(t *testing.T) {
+	for _, c := range []struct {
+		a, b []float64
+		want float64
+	}{
+		{[]float64{0}, []float64{0, 0}, 0},
+		{[]float64{1, 1}, []float64{3, 3}, 1},
+		{[]float64{-4, 0, 0, 0, 0}, []float64{0, 0, 0, 0, 4}, math.Sqrt(3.2)},
+		{[]float64{-3, -1}, []float64{-3, -1}, 1},
+		{[]float64{-math.MaxFloat64}, []float64{math.MaxFloat64}, math.MaxFloat64},
+	} {
+		if got := pooledSD(c.a, c.b); math.Abs(got/2-c.want/2) > 1e-14*c.want {
+			t.Errorf("%v and %v: %v, want %v", c.a, c.b, got, c.want)
+		}
+	}
+}

@@ -219,3 +219,53 @@ func TestAdjustedPValues(t *testing.T) {
 		}
 	}
 }
+
+// The laws for few points, worked out by hand, and where they begin and end.
+func TestKolmogorovByHand(t *testing.T) {
+	for _, c := range []struct{ got, want float64 }{
+		{kolmogorovLimit(0), 1},
+		{kolmogorovLimit(-1), 1},
+		{kolmogorovN(0, 0.9), 1},
+		{kolmogorovN(4, 0.1), 1}, // D is at least 1/(2n)
+		{kolmogorovN(4, 0.125), 1},
+		{kolmogorovN(1, 0.75), 0.5},         // U is below 1/4 or above 3/4
+		{kolmogorovN(1, 1), 0},              //
+		{kolmogorovN(2, 0.375), 0.875},      // 1 - 2*(1/4)^2
+		{kolmogorovN(2, 0.5), 0.5},          // 1 - 2*(1/2)^2
+		{kolmogorovN(2, 0.75), 0.125},       // 2*(1-d)^2
+		{kolmogorovN(3, 1.0/3), 1 - 6.0/27}, // 1 - 3!/3^3
+		{kolmogorovN(140, 1), 0},            //
+		{smirnovN(1, 0.3), 0.7},             // 1-d
+		{smirnovN(2, 0.25), 0.6875},         // d*((1-d)^2/d + 2*(1/2-d))
+		{smirnovN(2, 0.5), 0.25},            // (1-d)^2
+		{smirnovN(3, 0.5), 1.0 / 6},         // d*((1-d)^3/d + 3*(2/3-d)^2)
+	} {
+		if math.Abs(c.got-c.want) > 1e-13 {
+			t.Errorf("%v, want %v", c.got, c.want)
+		}
+	}
+}
+
+// A P far below what floats hold on the way: D_n < 1/n has the chance n!/n^n.
+func TestDurbinRescales(t *testing.T) {
+	for _, n := range []int{10, 400, 600} {
+		want := lgamma(float64(n)+1) - float64(n)*math.Log(float64(n))
+		if got := math.Log(durbin(n, 1/float64(n))); math.Abs(got-want) > 1e-9 {
+			t.Errorf("n=%d: log P = %v, want %v", n, got, want)
+		}
+	}
+}
+
+// The expansion for many points beside the exact matrix: what is left out of it is of order
+// n^-2, so it is the same number of 1/n^2 at any n. A wrong term of lower order would not be.
+func TestPelzGoodAgainstDurbin(t *testing.T) {
+	left := func(n int, x float64) float64 {
+		d := x / math.Sqrt(float64(n))
+		return (pelzGood(float64(n), d) - durbin(n, d)) * float64(n*n)
+	}
+	for _, x := range []float64{0.5, 0.6, 0.7, 0.85, 1, 1.2, 1.4} {
+		if few, many := left(150, x), left(1000, x); math.Abs(few-many) > 0.005 || math.Abs(many) > 0.1 {
+			t.Errorf("x=%v: off by %v/n^2 at n=150, %v/n^2 at n=1000", x, few, many)
+		}
+	}
+}

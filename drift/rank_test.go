@@ -307,3 +307,66 @@ func TestAndersonDarlingPermutation(t *testing.T) {
 		t.Errorf("shifted by two sd: %+v", s)
 	}
 }
+
+// What rounding makes of equal sums is forgiven in proportion to them, be they small or large.
+func TestSumTailForgivesRounding(t *testing.T) {
+	for _, unit := range []float64{1e-9, 1, 1e9} {
+		// Two values, one of which is the first sample's: the sum is one unit or two.
+		add := func(t, _, c int) float64 { return unit * float64(c*(t+1)) }
+		for _, c := range []struct{ seen, p float64 }{{1, 1}, {1.01, 0.5}, {2, 0.5}, {2 * (1 + 1e-13), 0.5}, {2.01, 0}} {
+			if p, ok := sumTail([]int{1, 1}, 1, add, c.seen*unit); !ok || p != c.p {
+				t.Errorf("P(sum >= %v units of %v) = %v, %v, want %v", c.seen, unit, p, ok, c.p)
+			}
+		}
+	}
+}
+
+// With 99 values without ties, and sizes that have no factor in common, there are too many sums to count.
+func TestSumTailGivesUp(t *testing.T) {
+	if s := CramerVonMises(normals(1, 50), normals(2, 49)); s.Method != "cramer-von mises limit" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestMergeSumsByHand(t *testing.T) {
+	a := []partial{{1, 1}, {4, 2}, {9, 3}}
+	b := []partial{{0, 1}, {3, 5}, {4, 1}}
+	want := []partial{{1, 11}, {4, 52}, {5, 10}, {9, 3}} // b a unit further on, each way ten times
+	if got := mergeSums(a, b, 1, 10); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got, want := mergeSums(nil, b, 2, 1), []partial{{2, 1}, {5, 5}, {6, 1}}; !slices.Equal(got, want) {
+		t.Errorf("to nothing: %v, want %v", got, want)
+	}
+}
+
+// Of 512 values a cell holds two: a group of so many is one of its own, and what is smaller is joined.
+func TestTieSharesByHand(t *testing.T) {
+	run := func(from, n int) []float64 {
+		v := make([]float64, n)
+		for i := range v {
+			v[i] = float64(from + i)
+		}
+		return v
+	}
+	same := func(x float64, n int) []float64 { return slices.Repeat([]float64{x}, n) }
+	for name, c := range map[string]struct {
+		ref, cur []float64
+		want     []float64 // values in each cell
+	}{
+		"two groups":                {same(0, 200), same(1, 312), []float64{200, 312}},
+		"four single ones, a group": {run(0, 4), same(9, 508), []float64{2, 2, 508}},
+		"five single ones, a group": {run(0, 5), same(9, 507), []float64{2, 2, 1, 507}},
+		"a single one, then two":    {[]float64{0, 1, 1}, same(9, 509), []float64{1, 2, 509}},
+		"single ones at the end":    {same(0, 509), run(5, 3), []float64{509, 2, 1}},
+		"groups of both samples":    {[]float64{0, 3}, append([]float64{0}, same(9, 509)...), []float64{2, 1, 509}},
+	} {
+		got := tieShares(c.ref, c.cur)
+		for i := range got {
+			got[i] *= 512
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
