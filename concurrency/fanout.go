@@ -209,7 +209,7 @@ func Join3[A, B, C any](ctx context.Context, a func(context.Context) (A, error),
 // withCause adds the reason of a cancellation to an error that says only that
 // there was one, which is all that ctx.Err() tells the function returning it.
 func withCause(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+	if err == nil || !errors.Is(err, ctx.Err()) {
 		return err
 	}
 	cause := context.Cause(ctx)

@@ -50,6 +50,32 @@ func TestMapAlignsAndRunsEachOnce(t *testing.T) {
 	}
 }
 
+// A worker that has found no work for another does not start one. On one core,
+// which AllocsPerRun leaves, it is known who runs when; a goroutine allocates.
+func TestNoMoreWorkersThanWork(t *testing.T) {
+	run := func(limit int, in []int, f func(context.Context, int) error) float64 {
+		return testing.AllocsPerRun(20, func() { _ = concurrency.Each(t.Context(), limit, in, f) })
+	}
+	tiny := func(context.Context, int) error { return nil }
+	if few, many := run(2, upTo(500), tiny), run(100, upTo(500), tiny); many > few+10 {
+		t.Errorf("500 tiny items allocate %v times with a limit of 100, and %v times with one of 2", many, few)
+	}
+	// The caller takes 0 and 1; who takes 2, the last, may start one more, for nothing.
+	last := make(chan struct{})
+	meet := func(_ context.Context, i int) error {
+		switch i {
+		case 1:
+			<-last
+		case 2:
+			last <- struct{}{}
+		}
+		return nil
+	}
+	if few, many := run(2, upTo(3), meet), run(3, upTo(3), meet); many > few {
+		t.Errorf("3 items allocate %v times with a limit of 3, and %v times with one of 2", many, few)
+	}
+}
+
 // The limit is reached and never exceeded, and the caller counts.
 func TestMapUsesExactlyTheLimit(t *testing.T) {
 	for _, limit := range []int{1, 3, 10} {
@@ -571,6 +597,23 @@ func TestFirst(t *testing.T) {
 			t.Errorf("cancelled when all had started: %v", err)
 		}
 	})
+}
+
+// The end of the context is told where it kept a function from starting, and
+// only there.
+func TestFirstTellsWhatKeptItFromStarting(t *testing.T) {
+	other := errors.New("other")
+	for _, c := range []struct {
+		functions int
+		want      string
+	}{{1, "boom"}, {2, "boom\nother"}} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		fail := func(context.Context) (int, error) { cancel(other); return 0, errBoom }
+		_, err := concurrency.First(ctx, 1, slices.Repeat([]func(context.Context) (int, error){fail}, c.functions)...)
+		if err == nil || err.Error() != c.want {
+			t.Errorf("of %d functions one has failed and ended the context: got %q, want %q", c.functions, err, c.want)
+		}
+	}
 }
 
 // A loser's panic is not swallowed because another won.
