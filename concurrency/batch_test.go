@@ -202,6 +202,42 @@ func TestBatchEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// The end of ctx is told once, also where the source has told it before, and
+// only where it has left something out or nothing else is told.
+func TestBatchTellsTheEndOnce(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		src  func(ctx context.Context, yield func(int, error) bool)
+		want string
+	}{
+		{"the source had ended", func(context.Context, func(int, error) bool) {}, "[0] <nil>"},
+		{"the source had told the cause", func(_ context.Context, yield func(int, error) bool) { yield(0, errBoom) }, "[0] <nil> [] boom"},
+		{"the source panics then", func(ctx context.Context, _ func(int, error) bool) { <-ctx.Done(); panic("mine") }, "[0] <nil> mine"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			src := func(yield func(int, error) bool) {
+				_ = yield(0, nil)
+				c.src(ctx, yield)
+			}
+			var got []string
+			v := panicOf(func() {
+				for b, err := range concurrency.Batch(ctx, src, 1, 0) {
+					got = append(got, fmt.Sprint(b, " ", err))
+					synctest.Wait()
+					cancel(errBoom)
+				}
+			})
+			if p, ok := v.(*concurrency.PanicError); ok {
+				got = append(got, fmt.Sprint(p.Value))
+			}
+			if got := strings.Join(got, " "); got != c.want {
+				t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+			}
+		})
+	}
+}
+
 // A batch is the loop's: nothing writes to it later.
 func TestBatchesAreOwned(t *testing.T) {
 	concurrencytest.CheckLeaks(t)

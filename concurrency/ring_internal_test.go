@@ -24,17 +24,14 @@ func TestRingIsAsLargeAsItsWindow(t *testing.T) {
 	if len(r.buf) != 8 || &r.buf[0] != first {
 		t.Errorf("a window of 8 has become a ring of %d; moved: %v", len(r.buf), &r.buf[0] != first)
 	}
-	// What is in it stays in its place when it grows, by one or by far.
-	*r.at(95, 103) = 103
-	for i := 95; i < 100; i++ {
-		if got := *r.at(95, i); len(r.buf) != 16 || got != i {
-			t.Errorf("grown to %d, has %d for %d", len(r.buf), got, i)
-		}
-	}
-	*r.at(95, 95+64) = 159
-	for i := 95; i < 100; i++ {
-		if got := *r.at(95, i); len(r.buf) != 128 || got != i {
-			t.Errorf("grown to %d, has %d for %d", len(r.buf), got, i)
+	// What is in it stays in its place when it grows, and it grows no further than to
+	// the next power of two.
+	for _, c := range []struct{ width, size int }{{9, 16}, {17, 32}, {128, 128}} {
+		*r.at(95, 95+c.width-1) = 95 + c.width - 1
+		for i := 95; i < 100; i++ {
+			if got := *r.at(95, i); len(r.buf) != c.size || got != i {
+				t.Errorf("a window of %d has become a ring of %d, with %d for %d", c.width, len(r.buf), got, i)
+			}
 		}
 	}
 }
