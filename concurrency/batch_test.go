@@ -191,6 +191,19 @@ func TestBatchEndsWithItsContext(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+	// What was collected does not wait for a source that does not see the end.
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errBoom)
+		defer cancel()
+		start := time.Now()
+		var got []string
+		for b, err := range concurrency.Batch(ctx, timed(0, time.Minute), 10, time.Hour) {
+			got = append(got, fmt.Sprintf("%v %v %v", b, err, time.Since(start)))
+		}
+		if want := []string{"[0] <nil> 1s", "[] boom 1m0s"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errBoom)
 	var got []error

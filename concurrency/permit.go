@@ -135,7 +135,7 @@ func (p Permit) done(known bool, err error) {
 	}
 	ctx := s.ctx
 	s.ctx = nil // a slot in a free list must keep nothing of the request alive
-	if known && err != nil && callerLeft(ctx, err) {
+	if err != nil && callerLeft(ctx, err) {
 		known, err = false, nil
 	}
 	if s.owner != nil {
