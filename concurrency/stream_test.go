@@ -427,6 +427,33 @@ func TestStreamDoneBeforeCancellation(t *testing.T) {
 	}
 }
 
+// An error that only says that ctx has ended is told as that; any other stays,
+// also when ctx has ended meanwhile.
+func TestStreamKeepsWhatIsNotTheEnd(t *testing.T) {
+	other := errors.New("other")
+	for _, c := range []struct {
+		err  error
+		want string
+	}{{errBoom, "7 boom"}, {context.Canceled, "0 other"}, {other, "0 other"}} {
+		for name, stream := range both {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				var got []string
+				for v, err := range stream(ctx, 2, numbers(1), func(context.Context, int) (int, error) {
+					time.Sleep(time.Second) // the source has ended by itself
+					cancel(other)
+					return 7, c.err
+				}) {
+					got = append(got, fmt.Sprint(v, " ", err))
+				}
+				if !slices.Equal(got, []string{c.want}) {
+					t.Errorf("%s: f returned %v: got %q, want %q", name, c.err, got, c.want)
+				}
+			})
+		}
+	}
+}
+
 // A break reaches through all stages, whatever the lower ones wait for.
 func TestBreakReachesTheLowestStage(t *testing.T) {
 	slow := func(ctx context.Context, i int) (int, error) {
