@@ -637,6 +637,24 @@ func TestStreamPanics(t *testing.T) {
 	}
 }
 
+// After a panic the loop sees nothing more, not even the end of ctx.
+func TestStreamPanicAfterTheEnd(t *testing.T) {
+	for name, stream := range both {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			v := panicOf(func() {
+				for v, err := range stream(ctx, 2, func(func(int, error) bool) { <-ctx.Done(); explode() }, square) {
+					t.Errorf("%s: got %v, %v", name, v, err)
+				}
+			})
+			if p, ok := v.(*concurrency.PanicError); !ok || p.Value != errBoom {
+				t.Errorf("%s: recovered %v", name, v)
+			}
+		})
+	}
+}
+
 // A panic of what was cancelled by the break is not swallowed.
 func TestStreamPanicAfterBreak(t *testing.T) {
 	v := panicOf(func() {
