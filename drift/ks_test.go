@@ -246,6 +246,17 @@ func TestKolmogorovByHand(t *testing.T) {
 	}
 }
 
+// Few points have the exact law up to where twice the one-sided one has more digits.
+func TestKolmogorovSwitches(t *testing.T) {
+	d := math.Sqrt(2.5 / 140)
+	if got, want := kolmogorovN(140, d), 1-durbin(140, d); got != want {
+		t.Errorf("140 points: %v, by the matrix %v", got, want)
+	}
+	if got, want := kolmogorovN(100, 0.4), 2*smirnovN(100, 0.4); got != want {
+		t.Errorf("far out: %v, twice the one-sided law %v", got, want)
+	}
+}
+
 // A P far below what floats hold on the way: D_n < 1/n has the chance n!/n^n.
 func TestDurbinRescales(t *testing.T) {
 	for _, n := range []int{10, 400, 600} {
@@ -253,6 +264,10 @@ func TestDurbinRescales(t *testing.T) {
 		if got := math.Log(durbin(n, 1/float64(n))); math.Abs(got-want) > 1e-9 {
 			t.Errorf("n=%d: log P = %v, want %v", n, got, want)
 		}
+	}
+	// On the way to an ordinary P of many points it is as small.
+	if got, want := durbin(3000, 0.8/math.Sqrt(3000)), pelzGood(3000, 0.8/math.Sqrt(3000)); math.Abs(got-want) > 1e-7 {
+		t.Errorf("3000 points: %v, by the expansion %v", got, want)
 	}
 }
 
