@@ -94,7 +94,7 @@ func encodeNotes(position int64, notes map[int64]driver.Note, most int, withErro
 		n := notes[o]
 		which := 0
 		if withErrors && n.LastError != "" {
-			short := n.LastError[:min(len(n.LastError), memoError)]
+			short := strings.ToValidUTF8(n.LastError[:min(len(n.LastError), memoError)], "") // not half a character
 			if which = slices.Index(texts, short) + 1; which == 0 && len(texts) < memoErrors {
 				texts = append(texts, short)
 				which, used = len(texts), used+len(short)+2

@@ -123,3 +123,15 @@ func FuzzDecodeMemo(f *testing.F) {
 		}
 	})
 }
+
+// A text is cut between characters: it becomes a header of what is delivered.
+func TestMemoCutsBetweenCharacters(t *testing.T) {
+	at := time.UnixMilli(1_000_000)
+	kept := strings.Repeat("x", memoError-1)
+	notes := map[int64]driver.Note{7: {Attempts: 1, NotBefore: at, FirstSeen: at, LastError: kept + "é and more"}}
+	text, complete := encodeMemo(5, notes, spans(nil), memoRoom)
+	require.True(t, complete)
+	m, ok := decodeMemo(5, text)
+	require.True(t, ok)
+	require.Equal(t, kept, m.notes[7].LastError)
+}
