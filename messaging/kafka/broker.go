@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // broker is a connection to a cluster.
@@ -52,7 +53,7 @@ func open(ctx context.Context, addrs []string, o *Options) (*broker, error) {
 
 // connect makes a client, if somebody answers.
 func (b *broker) connect(ctx context.Context, c *sarama.Config) (sarama.Client, error) {
-	return await(ctx, b, func() (sarama.Client, error) {
+	return wait.Answer(ctx, b.start, func() (sarama.Client, error) {
 		if err := b.ping(ctx, c); err != nil {
 			return nil, err
 		}
@@ -86,41 +87,6 @@ func (b *broker) ping(ctx context.Context, c *sarama.Config) error {
 	return fmt.Errorf("no broker answers: %w", errors.Join(errs...))
 }
 
-// await runs f, which does not know about contexts and ends by the timeouts of
-// its client, and waits no longer than ctx. A result that comes too late goes
-// to drop. An error may mean that f has not run.
-func await[T any](ctx context.Context, b *broker, f func() (T, error), drop func(T)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	var none T
-	if err := context.Cause(ctx); err != nil {
-		return none, err
-	}
-	done, left := make(chan result), make(chan struct{})
-	started := b.start(func() {
-		value, err := f()
-		select {
-		case done <- result{value, err}:
-		case <-left:
-			if err == nil {
-				drop(value)
-			}
-		}
-	})
-	if !started {
-		return none, driver.ErrClosed
-	}
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		close(left)
-		return none, fmt.Errorf("no answer in time: %w", context.Cause(ctx))
-	}
-}
-
 // start runs f in a goroutine that Close waits for. A closed broker starts
 // nothing.
 func (b *broker) start(f func()) bool {
@@ -133,12 +99,6 @@ func (b *broker) start(f func()) bool {
 	return true
 }
 
-// call is await for what has no result.
-func (b *broker) call(ctx context.Context, f func() error) error {
-	_, err := await(ctx, b, func() (struct{}, error) { return struct{}{}, f() }, func(struct{}) {})
-	return err
-}
-
 // Capabilities implements driver.Broker.
 func (b *broker) Capabilities() driver.Capabilities {
 	return driver.Capabilities{Name: "kafka", Durable: true, KeyOrder: true, DelayUnordered: true, Notes: true, Replay: true, MaxBytes: b.maxBytes}
@@ -149,7 +109,7 @@ func (b *broker) Health(ctx context.Context) error {
 	if b.isClosed() {
 		return driver.ErrClosed
 	}
-	return b.call(ctx, func() error {
+	return wait.Call(ctx, b.start, func() error {
 		for _, at := range b.control.Brokers() {
 			_ = at.Open(b.control.Config()) // it may be open
 			if _, err := at.ApiVersions(&sarama.ApiVersionsRequest{}); err == nil {
@@ -195,15 +155,5 @@ func (b *broker) Close(ctx context.Context) error {
 	if err := b.control.Close(); err != nil && !errors.Is(err, sarama.ErrClosedClient) {
 		errs = append(errs, err)
 	}
-	done := make(chan struct{})
-	go func() { // ends with the last call, by the timeouts of its client
-		b.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		errs = append(errs, context.Cause(ctx))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, wait.End(ctx, &b.wg))...) // the last call ends by the timeouts of its client
 }

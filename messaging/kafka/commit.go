@@ -9,13 +9,14 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // commit tells the group's coordinator the frontiers of dirty, and returns an
 // error of ErrRevoked for each that belongs to somebody else now. The client's
 // own way reports failures elsewhere and later.
 func (r *receiver) commit(ctx context.Context, dirty []*claim) (refused []error, _ error) {
-	return await(ctx, r.broker, func() ([]error, error) {
+	return wait.Answer(ctx, r.broker.start, func() ([]error, error) {
 		select { // one at a time: a late answer must not be overtaken
 		case r.commits <- struct{}{}:
 		case <-ctx.Done():

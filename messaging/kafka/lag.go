@@ -9,6 +9,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // Lag implements driver.Lagger. It counts from what the group has committed to
@@ -21,7 +22,7 @@ func (b *broker) Lag(ctx context.Context, topic, group string) (messages int64, 
 		messages int64
 		oldest   time.Duration
 	}
-	r, err := await(ctx, b, func() (r result, err error) {
+	r, err := wait.Answer(ctx, b.start, func() (r result, err error) {
 		partitions, err := b.control.Partitions(topic)
 		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			return r, fmt.Errorf("%w: %q", driver.ErrUnroutable, topic)

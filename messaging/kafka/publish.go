@@ -11,6 +11,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // Publish implements driver.Publisher.
@@ -146,7 +147,7 @@ func (b *broker) currentProducer(ctx context.Context) (*producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	async, err := await(ctx, b, func() (sarama.AsyncProducer, error) { return sarama.NewAsyncProducerFromClient(client) },
+	async, err := wait.Answer(ctx, b.start, func() (sarama.AsyncProducer, error) { return sarama.NewAsyncProducerFromClient(client) },
 		func(a sarama.AsyncProducer) { _ = a.Close() })
 	if err != nil {
 		_ = client.Close()

@@ -11,6 +11,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // receiver is a member of a group. One goroutine, run, joins the group and
@@ -148,45 +149,11 @@ func (r *receiver) fail(err error) {
 }
 
 // wake makes Receive look again.
-func (r *receiver) wake() {
-	select {
-	case r.woken <- struct{}{}:
-	default:
-	}
-}
+func (r *receiver) wake() { wait.Ring(r.woken) }
 
 // Receive implements driver.Receiver.
 func (r *receiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
-	if limit < 1 {
-		return nil, fmt.Errorf("a limit of %d messages", limit)
-	}
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		ds, due, err := r.take(limit)
-		if len(ds) > 0 || err != nil {
-			return ds, err
-		}
-		r.wait(ctx, due)
-	}
-}
-
-// wait ends when there may be something to take, at due at the latest, unless
-// that is zero.
-func (r *receiver) wait(ctx context.Context, due time.Time) {
-	var alarm <-chan time.Time
-	if !due.IsZero() {
-		t := time.NewTimer(time.Until(due))
-		defer t.Stop()
-		alarm = t.C
-	}
-	select {
-	case <-r.woken:
-	case <-alarm:
-	case <-r.gone:
-	case <-ctx.Done():
-	}
+	return wait.Deliveries(ctx, limit, r.woken, r.gone, r.take)
 }
 
 // take goes round the claims, beginning with another one each time. due is when

@@ -11,6 +11,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // Declare implements driver.Declarer. A group needs nothing: one that is new
@@ -31,7 +32,7 @@ func (b *broker) Declare(ctx context.Context, s driver.Subscription) error {
 		if i := slices.Index(names(tiers), topic); i >= 0 {
 			detail = tiers[i].keep(plain)
 		}
-		err := b.call(ctx, func() error {
+		err := wait.Call(ctx, b.start, func() error {
 			// Closing it would close the client that it is on.
 			admin, err := sarama.NewClusterAdminFromClient(b.control)
 			if err != nil {
@@ -76,7 +77,7 @@ func (b *broker) missing(ctx context.Context, topics []string) ([]string, error)
 	if b.isClosed() {
 		return nil, driver.ErrClosed
 	}
-	missing, err := await(ctx, b, func() (missing []string, _ error) {
+	missing, err := wait.Answer(ctx, b.start, func() (missing []string, _ error) {
 		for _, topic := range topics {
 			switch err := b.control.RefreshMetadata(topic); {
 			case err == nil:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // receiver is a member of one group on each of its topics.
@@ -22,51 +23,14 @@ type receiver struct {
 }
 
 // wake makes Receive look again. It is called under the broker's lock.
-func (r *receiver) wake() {
-	select {
-	case r.woken <- struct{}{}:
-	default:
-	}
-}
+func (r *receiver) wake() { wait.Ring(r.woken) }
 
 // Receive implements driver.Receiver.
 func (r *receiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
-	if limit < 1 {
-		return nil, fmt.Errorf("a limit of %d messages", limit)
-	}
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		ds, due, err := r.collect(limit)
-		if len(ds) > 0 || err != nil {
-			return ds, err
-		}
-		if !r.wait(ctx, due) {
-			return nil, context.Cause(ctx)
-		}
-	}
+	return wait.Deliveries(ctx, limit, r.woken, r.gone, r.take)
 }
 
-// wait returns false if ctx has ended.
-func (r *receiver) wait(ctx context.Context, due time.Time) bool {
-	var alarm <-chan time.Time
-	if !due.IsZero() {
-		timer := time.NewTimer(time.Until(due))
-		defer timer.Stop()
-		alarm = timer.C
-	}
-	select {
-	case <-r.woken:
-	case <-alarm:
-	case <-r.gone:
-	case <-ctx.Done():
-		return false
-	}
-	return true
-}
-
-func (r *receiver) collect(limit int) (ds []driver.Delivery, due time.Time, err error) {
+func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, err error) {
 	r.broker.mu.Lock()
 	defer r.broker.mu.Unlock()
 	if r.left {

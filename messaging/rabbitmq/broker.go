@@ -9,6 +9,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // broker is the connections to a server: one for control, which answers at
@@ -103,12 +104,11 @@ func (b *broker) ask(ctx context.Context, f func(*channels) error) error {
 	if err != nil {
 		return err
 	}
-	_, err = await(ctx, b, func() (struct{}, error) {
+	return wait.Call(ctx, b.start, func() error {
 		ch := &channels{conn: c}
 		defer ch.close()
-		return struct{}{}, f(ch)
-	}, func(struct{}) {})
-	return err
+		return f(ch)
+	})
 }
 
 // channels hands out a channel, a new one after a question that the server
@@ -178,15 +178,5 @@ func (b *broker) Close(ctx context.Context) error {
 		wg.Go(func() { errs[len(open)+1] = control.end(ctx) })
 	}
 	wg.Wait()
-	done := make(chan struct{})
-	go func() { // ends with the last call, by the deadlines of its connection
-		b.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		errs = append(errs, context.Cause(ctx))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, wait.End(ctx, &b.wg))...) // the last call ends by the deadlines of its connection
 }

@@ -10,7 +10,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // conn is one connection of the client, with what it stands on.
@@ -40,7 +40,7 @@ func (c *conn) end(ctx context.Context) error {
 func (b *broker) dial(ctx context.Context, purpose string) (*conn, error) {
 	dialing, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := await(dialing, b, func() (*conn, error) { return b.connect(dialing, purpose) }, (*conn).kill)
+	c, err := wait.Answer(dialing, b.start, func() (*conn, error) { return b.connect(dialing, purpose) }, (*conn).kill)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
@@ -90,41 +90,6 @@ func (b *broker) connect(ctx context.Context, purpose string) (*conn, error) {
 		return nil, err
 	}
 	return &conn{Connection: c, raw: raw}, nil
-}
-
-// await runs f, which does not know about contexts, and waits no longer than
-// ctx. A result that comes too late goes to drop. An error may mean that f has
-// not run.
-func await[T any](ctx context.Context, b *broker, f func() (T, error), drop func(T)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	var none T
-	if err := context.Cause(ctx); err != nil {
-		return none, err
-	}
-	done, left := make(chan result), make(chan struct{})
-	started := b.start(func() {
-		value, err := f()
-		select {
-		case done <- result{value, err}:
-		case <-left:
-			if err == nil {
-				drop(value)
-			}
-		}
-	})
-	if !started {
-		return none, driver.ErrClosed
-	}
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		close(left)
-		return none, fmt.Errorf("no answer in time: %w", context.Cause(ctx))
-	}
 }
 
 // code returns the reply code of an error of the server, or 0.

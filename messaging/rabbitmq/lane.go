@@ -11,6 +11,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // lane is one queue that a receiver consumes, on a channel of its own: closing
@@ -77,7 +78,7 @@ func (r *receiver) open(topic, name string, prefetch int) (*lane, error) {
 
 // read fills the queue, until the channel closes or the queue is deleted.
 func (l *lane) read(in <-chan amqp.Delivery) {
-	defer signal(l.r.moved)
+	defer wait.Ring(l.r.moved)
 	defer close(l.over)
 	var before map[string]driver.Note // what former owners noted
 	for d := range in {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mainstay-go/mainstay/concurrency"
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 	"github.com/mainstay-go/mainstay/messaging/internal/wire"
 )
 
@@ -200,7 +201,7 @@ func (p *publisher) link(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := await(ctx, p.broker, func() (*link, error) { return newLink(c) }, func(*link) { c.kill() })
+	l, err := wait.Answer(ctx, p.broker.start, func() (*link, error) { return newLink(c) }, func(*link) { c.kill() })
 	if err != nil {
 		c.kill()
 		return nil, err

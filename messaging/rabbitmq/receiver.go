@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // window is how many messages of a partition are handed out at a time. It is
@@ -56,7 +58,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 		broker: b, sub: s, id: rand.Text(), conn: c,
 		woken: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}),
 	}
-	if _, err := await(ctx, b, func() (struct{}, error) { return struct{}{}, r.begin() }, func(struct{}) {}); err != nil {
+	if err := wait.Call(ctx, b.start, r.begin); err != nil {
 		_ = r.Close(ctx)
 		return nil, err
 	}
@@ -107,50 +109,27 @@ func (r *receiver) fail(err error) {
 	r.wake()
 }
 
-func (r *receiver) wake() { signal(r.woken) }
-
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+func (r *receiver) wake() { wait.Ring(r.woken) }
 
 // Receive implements driver.Receiver.
 func (r *receiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
-	if limit < 1 {
-		return nil, fmt.Errorf("a limit of %d messages", limit)
-	}
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		ds, err := r.collect(limit)
-		if len(ds) > 0 || err != nil {
-			return ds, err
-		}
-		select {
-		case <-r.woken:
-		case <-r.gone:
-		case <-ctx.Done():
-		}
-	}
+	return wait.Deliveries(ctx, limit, r.woken, r.gone, r.take)
 }
 
-func (r *receiver) collect(limit int) (ds []driver.Delivery, _ error) {
+func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
-		return nil, driver.ErrClosed
+		return nil, due, driver.ErrClosed
 	case r.err != nil:
-		return nil, r.err
+		return nil, due, r.err
 	}
 	for i := range r.lanes { // another one first each time
 		ds = r.lanes[(i+r.turn)%len(r.lanes)].take(ds, limit)
 	}
 	r.turn++
-	return ds, nil
+	return ds, due, nil // the server keeps what is not due
 }
 
 // Settle implements driver.Receiver. RabbitMQ does not confirm acks: one that is

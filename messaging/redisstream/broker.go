@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // maxBytes limits a message. Redis takes 512 MB in a string, but holds all of
@@ -42,8 +43,7 @@ func (b *broker) Capabilities() driver.Capabilities {
 
 // Health implements driver.Broker.
 func (b *broker) Health(ctx context.Context) error {
-	_, err := await(ctx, b, func() (struct{}, error) { return struct{}{}, b.client.Ping(ctx).Err() })
-	return err
+	return wait.Call(ctx, b.start, func() error { return b.client.Ping(ctx).Err() })
 }
 
 // Close implements driver.Broker. The client is its owner's to close.
@@ -58,7 +58,7 @@ func (b *broker) Close(ctx context.Context) error {
 		open = append(open, r)
 	}
 	b.mu.Unlock()
-	errs := make([]error, len(open))
+	errs := make([]error, len(open)+1)
 	var wg sync.WaitGroup
 	for i, r := range open {
 		wg.Go(func() { errs[i] = r.Close(ctx) })
@@ -67,50 +67,21 @@ func (b *broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	done := make(chan struct{})
-	go func() { // ends with the last call, by the timeouts of the client
-		b.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return errors.Join(errors.Join(errs...), context.Cause(ctx))
-	}
+	errs[len(open)] = wait.End(ctx, &b.wg) // the last call ends by the timeouts of the client
 	return errors.Join(errs...)
 }
 
-// await runs f, which ends by the timeouts of the client, and waits no longer
-// than ctx.
-func await[T any](ctx context.Context, b *broker, f func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	var none T
-	if err := context.Cause(ctx); err != nil {
-		return none, err
-	}
-	done := make(chan result, 1)
+// start runs f in a goroutine that Close waits for. A closed broker starts
+// nothing.
+func (b *broker) start(f func()) bool {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.closed {
-		b.mu.Unlock()
-		return none, driver.ErrClosed
+		return false
 	}
-	b.wg.Go(func() {
-		value, err := f()
-		done <- result{value, err}
-	})
-	b.mu.Unlock()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %w", errLate, context.Cause(ctx))
-	}
+	b.wg.Go(f)
+	return true
 }
-
-var errLate = errors.New("no answer in time")
 
 // call is one run of a script, or one command.
 type call struct {
@@ -158,7 +129,7 @@ func (b *broker) send(ctx context.Context, once bool, calls []*call, how func(re
 
 // Declare implements driver.Declarer.
 func (b *broker) Declare(ctx context.Context, s driver.Subscription) error {
-	_, err := await(ctx, b, func() (struct{}, error) {
+	return wait.Call(ctx, b.start, func() error {
 		for i, topic := range slices.Concat(s.Topics, s.DeadLetters) {
 			group := s.Group
 			if i >= len(s.Topics) {
@@ -166,19 +137,18 @@ func (b *broker) Declare(ctx context.Context, s driver.Subscription) error {
 			}
 			record := b.names.topic(topic)
 			if err := b.client.HSetNX(ctx, record, "partitions", b.partitions).Err(); err != nil {
-				return struct{}{}, fmt.Errorf("topic %q: %w", topic, err)
+				return fmt.Errorf("topic %q: %w", topic, err)
 			}
 			n, err := b.look(ctx, topic)
 			if err == nil {
 				err = b.makeStreams(ctx, topic, n, group)
 			}
 			if err != nil {
-				return struct{}{}, err
+				return err
 			}
 		}
-		return struct{}{}, nil
+		return nil
 	})
-	return err
 }
 
 func (b *broker) makeStreams(ctx context.Context, topic string, partitions int, group string) error {
@@ -197,21 +167,20 @@ func (b *broker) makeStreams(ctx context.Context, topic string, partitions int, 
 
 // Verify implements driver.Declarer.
 func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
-	_, err := await(ctx, b, func() (struct{}, error) {
+	return wait.Call(ctx, b.start, func() error {
 		var missing []string
 		for _, topic := range slices.Concat(s.Topics, s.DeadLetters) {
 			if _, err := b.look(ctx, topic); errors.Is(err, driver.ErrUnroutable) {
 				missing = append(missing, fmt.Sprintf("%q", topic))
 			} else if err != nil {
-				return struct{}{}, err
+				return err
 			}
 		}
 		if len(missing) > 0 {
-			return struct{}{}, fmt.Errorf("%w: %s", driver.ErrUnroutable, strings.Join(missing, ", "))
+			return fmt.Errorf("%w: %s", driver.ErrUnroutable, strings.Join(missing, ", "))
 		}
-		return struct{}{}, nil
+		return nil
 	})
-	return err
 }
 
 // look asks the server how many partitions topic has.
@@ -241,7 +210,7 @@ func (b *broker) Lag(ctx context.Context, topic, group string) (int64, time.Dura
 		n      int64
 		oldest time.Duration
 	}
-	all, err := await(ctx, b, func() (lag, error) {
+	all, err := wait.Answer(ctx, b.start, func() (lag, error) {
 		n, err := b.look(ctx, topic)
 		if err != nil {
 			return lag{}, err
@@ -264,6 +233,6 @@ func (b *broker) Lag(ctx context.Context, topic, group string) (int64, time.Dura
 			sum.oldest = max(sum.oldest, time.Duration(x[1])*time.Millisecond)
 		}
 		return sum, nil
-	})
+	}, nil)
 	return all.n, all.oldest, err
 }

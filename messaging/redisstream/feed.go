@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 const (
@@ -144,7 +146,7 @@ func (r *receiver) integrate(calls []*call, parts []*partition) error {
 	}
 	if got > 0 {
 		r.waiting = 0
-		ring(r.woken)
+		wait.Ring(r.woken)
 	}
 	return failure
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // keep holds the receiver's partitions: it says that it is alive, renews what
@@ -124,7 +126,7 @@ func (r *receiver) lose(p *partition) {
 		r.drop(p)
 	}
 	r.ceding = slices.DeleteFunc(r.ceding, func(x *partition) bool { return x == p })
-	ring(r.kick)
+	wait.Ring(r.kick)
 }
 
 // acquire takes up to n partitions that nobody owns.
@@ -188,7 +190,7 @@ func (r *receiver) own(p *partition, last string, sent time.Time) {
 	p.last, p.renewed = last, sent
 	p.expiry = time.AfterFunc(r.grace(sent), func() { r.expire(p) })
 	r.parts = append(r.parts, p)
-	ring(r.woken)
+	wait.Ring(r.woken)
 }
 
 // grace is the time after which an ownership that was not renewed since sent
@@ -202,7 +204,7 @@ func (r *receiver) expire(p *partition) {
 	defer r.mu.Unlock()
 	if !p.revoked && time.Since(p.renewed) >= r.broker.lease*8/10 {
 		r.lose(p)
-		ring(r.woken)
+		wait.Ring(r.woken)
 	}
 }
 

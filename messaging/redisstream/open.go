@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // maxPartitions bounds the partitions of a topic.
@@ -72,12 +73,12 @@ func Open(ctx context.Context, c redis.UniversalClient, o *Options) (*messaging.
 		client: c, names: names{opts.Prefix}, lease: opts.Lease, partitions: opts.Partitions, retain: opts.Retain,
 		known: make(map[string]int), receivers: make(map[*receiver]struct{}),
 	}
-	held, err := await(ctx, b, func() (string, error) {
+	held, err := wait.Answer(ctx, b.start, func() (string, error) {
 		if err := check(ctx, c); err != nil {
 			return "", err
 		}
 		return heldBy(ctx, c), nil
-	})
+	}, nil)
 	if err != nil {
 		return fail(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // Publish implements driver.Publisher: one pipeline, in which each message has
@@ -28,9 +29,9 @@ func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
 		own[i].Body = bytes.Clone(msgs[i].Body)
 		own[i].Headers = cloneHeaders(msgs[i].Headers)
 	}
-	sent, err := await(ctx, b, func() ([]error, error) { return b.append(ctx, own), nil })
+	sent, err := wait.Answer(ctx, b.start, func() ([]error, error) { return b.append(ctx, own), nil }, nil)
 	switch {
-	case errors.Is(err, errLate):
+	case errors.Is(err, wait.ErrLate):
 		return fail(fmt.Errorf("%w: %w", driver.ErrUnknown, err))
 	case err != nil:
 		return fail(err)

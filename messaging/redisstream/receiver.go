@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wait"
 )
 
 // receiver is a member of one group on each of its topics. Two goroutines are
@@ -54,7 +55,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 		woken: make(chan struct{}, 1), want: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		gone: make(chan struct{}), ended: make(chan struct{}),
 	}
-	counts, err := await(ctx, b, func() (map[string]int, error) {
+	counts, err := wait.Answer(ctx, b.start, func() (map[string]int, error) {
 		counts := make(map[string]int)
 		for _, topic := range s.Topics {
 			n, err := b.look(ctx, topic)
@@ -67,7 +68,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 			counts[topic] = n
 		}
 		return counts, nil
-	})
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +90,6 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 	return r, nil
 }
 
-func ring(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // fail ends Receive: the front subscribes anew.
 func (r *receiver) fail(err error) {
 	r.mu.Lock()
@@ -103,39 +97,12 @@ func (r *receiver) fail(err error) {
 	if r.err == nil {
 		r.err = fmt.Errorf("group %q: %w", r.sub.Group, err)
 	}
-	ring(r.woken)
+	wait.Ring(r.woken)
 }
 
 // Receive implements driver.Receiver.
 func (r *receiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
-	if limit < 1 {
-		return nil, fmt.Errorf("a limit of %d messages", limit)
-	}
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		ds, due, err := r.take(limit)
-		if len(ds) > 0 || err != nil {
-			return ds, err
-		}
-		r.wait(ctx, due)
-	}
-}
-
-func (r *receiver) wait(ctx context.Context, due time.Time) {
-	var alarm <-chan time.Time
-	if !due.IsZero() {
-		timer := time.NewTimer(time.Until(due))
-		defer timer.Stop()
-		alarm = timer.C
-	}
-	select {
-	case <-r.woken:
-	case <-alarm:
-	case <-r.gone:
-	case <-ctx.Done():
-	}
+	return wait.Deliveries(ctx, limit, r.woken, r.gone, r.take)
 }
 
 // take goes round the partitions, beginning with another one each time.
@@ -165,7 +132,7 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error
 		r.waiting = limit
 	}
 	if len(ds) == 0 || r.idle() < r.ahead()/2 {
-		ring(r.want)
+		wait.Ring(r.want)
 	}
 	return ds, due, nil
 }
@@ -182,9 +149,9 @@ func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
 		for i, j := range jobs {
 			calls[i] = j.call(r)
 		}
-		_, err := await(ctx, r.broker, func() (struct{}, error) {
+		err := wait.Call(ctx, r.broker.start, func() error {
 			r.broker.run(ctx, false, calls...)
-			return struct{}{}, nil
+			return nil
 		})
 		if err != nil {
 			return err // the calls are still the goroutine's
@@ -237,7 +204,7 @@ func (r *receiver) sort(s []driver.Settlement) (refused []error, jobs []*job, _ 
 		if s[i].Action == driver.Requeue {
 			t.entry.attempt--
 			t.part.hold(t)
-			ring(r.woken)
+			wait.Ring(r.woken)
 			continue
 		}
 		j := open[t.part]
@@ -259,7 +226,7 @@ func (r *receiver) refuse(t *ticket) error {
 	if !t.over {
 		t.part.giveBack(t)
 		if t.part.out == 0 {
-			ring(r.kick)
+			wait.Ring(r.kick)
 		}
 	}
 	return fmt.Errorf("%w: message %q at %s", driver.ErrRevoked, t.entry.msg.ID, t.part.lane)
@@ -322,9 +289,9 @@ func (r *receiver) settled(j *job, cmd *redis.Cmd) (refused []error, _ error) {
 		}
 	}
 	if j.part.revoked {
-		ring(r.kick)
+		wait.Ring(r.kick)
 	}
-	ring(r.woken)
+	wait.Ring(r.woken)
 	return refused, nil
 }
 
