@@ -63,6 +63,11 @@ func stack(ctx context.Context, name string, goal float64, callee func(context.C
 	op := concurrency.Idempotent(guarded)
 	return callGroup(ctx, name, failsafeStack, []caller{
 		{"direct call", callee},
+		{"context.WithTimeout alone", func(ctx context.Context) (int, error) {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			return callee(ctx)
+		}},
 		{"Mainstay", func(ctx context.Context) (int, error) { return concurrency.Retry(ctx, nil, op) }},
 		{failsafeStack, func(context.Context) (int, error) { return executor.GetWithExecution(called) }},
 		{"failsafe-go, context of the caller", func(ctx context.Context) (int, error) {
