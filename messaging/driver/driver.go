@@ -140,8 +140,8 @@ type Receiver interface {
 	// again, so what took effect already must be accepted and ignored.
 	Settle(ctx context.Context, s []Settlement) error
 	// Close leaves the group. What is not settled is delivered again, to
-	// whoever is a member then. Receive, if it waits, returns ErrClosed. A
-	// second call returns nil.
+	// whoever is a member then, and nothing else, as long as the broker can be
+	// told. Receive, if it waits, returns ErrClosed. A second call returns nil.
 	Close(ctx context.Context) error
 }
 

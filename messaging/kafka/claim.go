@@ -31,6 +31,8 @@ const (
 	// long is when the first record that is not settled is a stuck one, and what
 	// is settled beyond it is written down.
 	long = time.Second
+	// farewell is how long the last commit of a claim may take.
+	farewell = time.Second
 )
 
 // claim is one partition while it belongs to a receiver, whose lock guards it.
@@ -130,6 +132,7 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 	case <-deadline.C:
 	case <-r.gone:
 	}
+	r.commitBehind(c, farewell)
 	r.mu.Lock()
 	c.ended = true
 	r.mu.Unlock()
@@ -201,7 +204,7 @@ func (c *claim) line(t *ticket, now time.Time) {
 		c.changes++
 		c.done.Done(offset)
 		if !c.before.settled(c.next) { // the last of them: nobody else may tell the group
-			c.receiver.broker.start(func() { c.receiver.commitBehind(c) })
+			c.receiver.broker.start(func() { c.receiver.commitBehind(c, patience) })
 		}
 		return
 	}
@@ -283,13 +286,14 @@ func (c *claim) ack(t *ticket) {
 }
 
 // dirty reports whether there is something to tell the group: a frontier that
-// moved, notes, and what is settled beyond a record that takes long.
+// moved, notes, and what is settled beyond a record that takes long, or is left
+// to the next owner.
 func (c *claim) dirty() bool {
 	if c.done.Frontier() > c.committed {
 		return true
 	}
 	_, since, _ := c.done.Oldest()
-	return c.changes != c.told && (len(c.notes) > 0 || time.Since(since) > long)
+	return c.changes != c.told && (c.revoked || len(c.notes) > 0 || time.Since(since) > long)
 }
 
 // requeue puts the record back in its place. The next delivery has a ticket of

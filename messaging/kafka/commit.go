@@ -148,10 +148,17 @@ func (r *receiver) shorten() {
 	r.room /= 2
 }
 
-// commitBehind tells the group of a frontier that moved without a settlement.
-// What fails is told with the next one.
-func (r *receiver) commitBehind(c *claim) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// commitBehind tells the group, within limit, of what it would not hear with a
+// settlement: a frontier that moved by itself, and at the end of a claim what is
+// settled beyond it. What fails is told with the next one, or delivered again.
+func (r *receiver) commitBehind(c *claim, limit time.Duration) {
+	r.mu.Lock()
+	dirty := c.dirty()
+	r.mu.Unlock()
+	if !dirty {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	_, _ = r.commit(ctx, []*claim{c})
 }

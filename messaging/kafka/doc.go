@@ -13,7 +13,8 @@
 // confirmation does not come in time is messaging.ErrUnknown: it may be in the
 // log. A consumer commits, in a partition, up to the first message that is not
 // settled and no further, so a crash delivers again what was handled beyond it
-// and never skips anything. A group that is new to a topic, or whose position
+// and never skips anything; who leaves in peace, or gives a partition away, says
+// what is settled beyond. A group that is new to a topic, or whose position
 // has been deleted by retention, begins at the oldest message there is.
 //
 // # Ordering

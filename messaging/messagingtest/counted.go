@@ -2,18 +2,43 @@ package messagingtest
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"time"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
 )
 
-// counted knows which deliveries of a driver may come again: those that were
-// not settled, and what was handed out after them in the same partition, for
-// where a group's position is one number nothing beyond a gap is settled.
+// counted knows which deliveries of a driver may be handled again: those that
+// were not settled, and what was handed out after them in the same partition, for
+// where a group's position is one number nothing beyond a gap is settled. What
+// was put back is such a gap too, until it has come again and been settled.
 type counted struct {
 	driver.Broker
 	mu    sync.Mutex
 	lanes map[lane]*held
+	past  map[string][]handing // by ID
+}
+
+// handing is one delivery, for who has to find out why it came twice.
+type handing struct {
+	lane, position string
+	at, over       time.Time // over is zero until it is settled
+	as             driver.Action
+}
+
+// handings says what became of each delivery of a message, in time since begin.
+func (c *counted) handings(id string, begin time.Time) (lines []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.past[id] {
+		line := fmt.Sprintf("%s@%s at %v", h.lane, h.position, h.at.Sub(begin).Round(time.Millisecond))
+		if !h.over.IsZero() {
+			line += fmt.Sprintf(", %v at %v", h.as, h.over.Sub(begin).Round(time.Millisecond))
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 // lane is a partition for as long as one receiver owns it.
@@ -23,20 +48,34 @@ type lane struct {
 }
 
 type held struct {
-	first int // number of the first delivery in settled
+	first int // number of the first delivery in fates
 	turns map[string]int
-	// settled says of each delivery from the first one that is not whether it is.
-	settled []bool
+	fates []fate // from the first delivery on that is not settled
 }
 
-func count(d driver.Broker) *counted { return &counted{Broker: d, lanes: make(map[lane]*held)} }
+type fate int
 
-// unsettled is the number of deliveries that may come again.
+const (
+	out fate = iota
+	putBack
+	settled
+)
+
+func count(d driver.Broker) *counted {
+	return &counted{Broker: d, lanes: make(map[lane]*held), past: make(map[string][]handing)}
+}
+
+// unsettled is the number of deliveries that may be handled again. What was put
+// back has not been handled.
 func (c *counted) unsettled() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, h := range c.lanes {
-		n += len(h.settled)
+		for _, f := range h.fates {
+			if f != putBack {
+				n++
+			}
+		}
 	}
 	return n
 }
@@ -44,17 +83,23 @@ func (c *counted) unsettled() (n int) {
 func (c *counted) receive(d *driver.Delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.past[d.ID] = append(c.past[d.ID], handing{lane: d.Lane, position: d.Position, at: time.Now()})
 	at := lane{d.Lost, d.Lane}
 	h := c.lanes[at]
 	if h == nil {
 		h = &held{turns: make(map[string]int)}
 		c.lanes[at] = h
 	}
-	h.turns[d.Position] = h.first + len(h.settled)
-	h.settled = append(h.settled, false)
+	if turn, ok := h.turns[d.Position]; ok { // it was put back
+		h.fates[turn-h.first] = out
+		return
+	}
+	h.turns[d.Position] = h.first + len(h.fates)
+	h.fates = append(h.fates, out)
 }
 
-func (c *counted) settle(d *driver.Delivery) {
+func (c *counted) settle(s *driver.Settlement) {
+	d := &s.Delivery
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.lanes[lane{d.Lost, d.Lane}]
@@ -62,13 +107,19 @@ func (c *counted) settle(d *driver.Delivery) {
 	if !ok {
 		return // settled before
 	}
+	last := &c.past[d.ID][len(c.past[d.ID])-1]
+	last.over, last.as = time.Now(), s.Action
+	if s.Action == driver.Requeue {
+		h.fates[turn-h.first] = putBack
+		return
+	}
 	delete(h.turns, d.Position)
-	h.settled[turn-h.first] = true
+	h.fates[turn-h.first] = settled
 	n := 0
-	for n < len(h.settled) && h.settled[n] {
+	for n < len(h.fates) && h.fates[n] == settled {
 		n++
 	}
-	h.first, h.settled = h.first+n, h.settled[n:]
+	h.first, h.fates = h.first+n, h.fates[n:]
 }
 
 // Subscribe implements driver.Driver.
@@ -114,13 +165,13 @@ func (r *countedReceiver) Receive(ctx context.Context, limit int) ([]driver.Deli
 	return ds, err
 }
 
-// Settle counts requeued and retried deliveries as settled: they come again
-// because they have to. Of a batch with a refusal in it none is counted.
+// Settle counts retried deliveries as settled: they come again because they have
+// to. Of a batch with a refusal in it none is counted.
 func (r *countedReceiver) Settle(ctx context.Context, s []driver.Settlement) error {
 	err := r.Receiver.Settle(ctx, s)
 	if err == nil {
 		for i := range s {
-			r.c.settle(&s[i].Delivery)
+			r.c.settle(&s[i])
 		}
 	}
 	return err

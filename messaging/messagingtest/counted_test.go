@@ -38,11 +38,11 @@ func TestWhatMayComeAgainIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	ds, _ := r.Receive(ctx, 5)
-	settle := func(want int, which ...int) {
+	settle := func(want int, a driver.Action, which ...int) {
 		t.Helper()
 		var batch []driver.Settlement
 		for _, i := range which {
-			batch = append(batch, driver.Settlement{Delivery: ds[i], Action: driver.Ack})
+			batch = append(batch, driver.Settlement{Delivery: ds[i], Action: a})
 		}
 		if err := r.Settle(ctx, batch); !errors.Is(err, s.refuse) {
 			t.Fatal(err)
@@ -51,11 +51,40 @@ func TestWhatMayComeAgainIsCounted(t *testing.T) {
 			t.Fatalf("%d may come again, want %d", got, want)
 		}
 	}
-	settle(5)
-	settle(5, 1, 2) // behind the first, which is open
-	settle(2, 0)
-	settle(2, 0) // again
-	settle(1, 4)
+	settle(5, driver.Ack)
+	settle(5, driver.Ack, 1, 2) // behind the first, which is open
+	settle(4, driver.Requeue, 0)
+	settle(3, driver.Ack, 4)
+	settle(3, driver.Ack, 4) // again
+	s.deliver = s.deliver[:1]
+	if _, err := r.Receive(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	settle(4, driver.Ack)
+	settle(1, driver.Ack, 0)
 	s.refuse = driver.ErrRevoked
-	settle(1, 3)
+	settle(1, driver.Ack, 3)
+}
+
+// TestNothingIsSettledBehindWhatWasPutBack: a group whose position is one number
+// stays there when its member dies.
+func TestNothingIsSettledBehindWhatWasPutBack(t *testing.T) {
+	ctx, s := t.Context(), &stub{}
+	for i := range 3 {
+		s.deliver = append(s.deliver, driver.Delivery{Position: fmt.Sprint(i), Lane: "a"})
+	}
+	c := count(s)
+	r, err := c.Subscribe(ctx, driver.Subscription{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds, _ := r.Receive(ctx, 3)
+	for i, a := range []driver.Action{driver.Requeue, driver.Ack, driver.Ack} {
+		if err := r.Settle(ctx, []driver.Settlement{{Delivery: ds[i], Action: a}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.unsettled(); got != 2 {
+		t.Fatalf("%d may be handled again, want the 2 behind the first", got)
+	}
 }

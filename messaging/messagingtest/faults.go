@@ -51,7 +51,7 @@ func TestFaults(t *testing.T, open func(*testing.T) Harness, f Faults) {
 	if f.Pause == 0 {
 		f.Pause = 6 * time.Second
 	}
-	s := &siege{T: t, open: open, ledger: NewLedger(), topic: newScene(open(t)).topic}
+	s := &siege{T: t, open: open, ledger: NewLedger(), topic: newScene(open(t)).topic, begin: time.Now()}
 	publisher := s.join()
 	restart := publisher.Restart
 	if restart == nil && f.Restarts > 0 {
@@ -74,18 +74,22 @@ func TestFaults(t *testing.T, open func(*testing.T) Harness, f Faults) {
 	writers := s.write(writing, publisher.broker)
 
 	var faults []func()
-	add := func(n int, fault func()) {
+	add := func(n int, name string, fault func()) {
 		for range n {
-			faults = append(faults, fault)
+			faults = append(faults, func() {
+				from := time.Since(s.begin).Round(time.Millisecond)
+				fault()
+				s.events = append(s.events, fmt.Sprintf("%s from %v to %v", name, from, time.Since(s.begin).Round(time.Millisecond)))
+			})
 		}
 	}
-	add(f.Restarts, func() {
+	add(f.Restarts, "broker killed", func() {
 		if err := restart(t.Context()); err != nil {
 			t.Errorf("restarting the broker: %v", err)
 		}
 	})
-	add(f.Cuts, func() { residents[rand.IntN(len(residents))].Cut(time.Duration(rand.IntN(1000)) * time.Millisecond) })
-	add(f.Kills, func() {
+	add(f.Cuts, "cut", func() { residents[rand.IntN(len(residents))].Cut(time.Duration(rand.IntN(1000)) * time.Millisecond) })
+	add(f.Kills, "consumer killed", func() {
 		ctx, leave := context.WithCancel(consuming)
 		c := s.consume(ctx)
 		rest()
@@ -97,7 +101,7 @@ func TestFaults(t *testing.T, open func(*testing.T) Harness, f Faults) {
 		leave() // what it has to say does not arrive
 		<-gone
 	})
-	add(f.Stalls, func() {
+	add(f.Stalls, "consumer stalled", func() {
 		ctx, leave := context.WithCancel(consuming)
 		c := s.consume(ctx)
 		rest()
@@ -131,6 +135,8 @@ type siege struct {
 	open   func(*testing.T) Harness
 	ledger *Ledger
 	topic  string
+	begin  time.Time
+	events []string // what was done, and when
 
 	members sync.WaitGroup
 	clients []*client
@@ -265,4 +271,22 @@ func (s *siege) judge(f Faults) {
 	if got.Duplicate > open+twice {
 		s.Errorf("%d messages were handled again, and only %d deliveries were not settled, %d messages published twice: %s", got.Duplicate, open, twice, s.ledger)
 	}
+	if s.Failed() {
+		s.history()
+	}
+}
+
+// history shows the deliveries of what was handled twice, beside what happened
+// meanwhile.
+func (s *siege) history() {
+	lines := s.events
+	for _, id := range s.ledger.twice() {
+		lines = append(lines, "message "+id)
+		for i, c := range s.clients {
+			for _, h := range c.counted.handings(id, s.begin) {
+				lines = append(lines, fmt.Sprintf("  client %d: %s", i, h))
+			}
+		}
+	}
+	s.Log("what happened:\n" + strings.Join(lines, "\n"))
 }

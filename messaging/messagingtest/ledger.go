@@ -183,19 +183,29 @@ func (l *Ledger) inverted() (out []*booked) {
 	return out
 }
 
+// twice returns the messages that were handled more than once.
+func (l *Ledger) twice() (ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, m := range l.messages {
+		if m.successes > 1 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // String returns the counts and the first few messages that are to blame, for
 // a failing test.
 func (l *Ledger) String() string {
-	c := l.Counts()
+	c, twice := l.Counts(), l.twice()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var lost, inverted, twice []string
+	var lost, inverted []string
 	for _, m := range l.messages {
 		if m.sent > 0 && m.successes == 0 {
 			lost = append(lost, m.id)
-		}
-		if m.successes > 1 {
-			twice = append(twice, m.id)
 		}
 	}
 	for _, m := range l.inverted() {

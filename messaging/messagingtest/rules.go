@@ -314,13 +314,16 @@ func unsettledAgain(ctx context.Context, s *scene) error {
 	if r, err = s.join(ctx, s.group); err != nil {
 		return err
 	}
-	for len(open) > 0 { // acked ones may come too: positions are committed in order on some brokers
+	for len(open) > 0 {
 		ds, err := r.Receive(ctx, total)
 		if err != nil {
 			return fmt.Errorf("%d messages that were never settled did not come again: %w", len(open), err)
 		}
 		for _, d := range ds {
-			if open[d.ID] && d.Attempt == 1 {
+			if !open[d.ID] {
+				return fmt.Errorf("message %q was acked before the receiver was closed, and came again", d.ID)
+			}
+			if d.Attempt == 1 {
 				return fmt.Errorf("message %q was handed out before and left, and has Attempt 1 again, want 2, or 0 from a broker that does not count", d.ID)
 			}
 			delete(open, d.ID)

@@ -165,6 +165,15 @@ func revoked(ctx context.Context, s *scene) error {
 	if slices.IndexFunc(held, func(d driver.Delivery) bool { return d.Lane != held[0].Lane }) < 0 {
 		return fmt.Errorf("%d keys all fell into lane %q: the rule needs a topic with several partitions", total, held[0].Lane)
 	}
+	left := make(map[string]int) // unsettled, by lane
+	acked := make(map[string]bool)
+	for i, d := range held {
+		if acked[d.ID] = i%2 == 1; !acked[d.ID] {
+			left[d.Lane]++
+		} else if err := settle(ctx, first, driver.Ack, d); err != nil {
+			return err
+		}
+	}
 	second, err := s.join(ctx, s.group)
 	if err != nil {
 		return err
@@ -183,9 +192,17 @@ func revoked(ctx context.Context, s *scene) error {
 			_ = first.Settle(ctx, requeueAll(ds)) // its former messages, should it get them again
 		}
 	})
-	moved, err := collect(ctx, second, 1)
-	if err != nil {
-		return fmt.Errorf("the second member got nothing of what the first one held: %w", err)
+	var moved []driver.Delivery
+	for lane := ""; lane == "" || left[lane] > 0; lane = moved[0].Lane { // all of one
+		ds, err := collect(ctx, second, 1)
+		if err != nil {
+			return fmt.Errorf("the second member got %d messages of what the first one held, and no more: %w", len(moved), err)
+		}
+		if acked[ds[0].ID] {
+			return fmt.Errorf("the first member acked %s, and the second one got it", names(ds))
+		}
+		moved = append(moved, ds...)
+		left[ds[0].Lane]--
 	}
 	at := slices.IndexFunc(held, func(d driver.Delivery) bool { return d.ID == moved[0].ID })
 	if at < 0 {
