@@ -135,8 +135,8 @@ type Receiver interface {
 	// knows. Every delivery is settled once, in any order, also one that was
 	// lost: that is how a driver learns that nobody works on it any more.
 	// Lost deliveries are refused, whatever the action. An error that wraps
-	// ErrRevoked means just that: some were lost, and all others took
-	// effect. On any other error the front settles the same deliveries
+	// ErrRevoked means just that: some were lost, their Lost is closed by
+	// now, and all others took effect. On any other error the front settles the same deliveries
 	// again, so what took effect already must be accepted and ignored.
 	Settle(ctx context.Context, s []Settlement) error
 	// Close leaves the group. What is not settled is delivered again, to

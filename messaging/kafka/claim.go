@@ -124,7 +124,9 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 		case <-late.C:
 		}
 	}
+	r.mu.Lock()
 	c.revoke()
+	r.mu.Unlock()
 	deadline := time.NewTimer(r.drain)
 	defer deadline.Stop()
 	select {
@@ -323,13 +325,13 @@ func (c *claim) giveBack(t *ticket) {
 
 // revoke ends handing out and settling.
 func (c *claim) revoke() {
-	r := c.receiver
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if c.revoked {
+		return
+	}
 	c.revoked = true
 	close(c.lost)
 	c.queue = nil
-	r.claims = slices.DeleteFunc(r.claims, func(x *claim) bool { return x == c })
+	c.receiver.claims = slices.DeleteFunc(c.receiver.claims, func(x *claim) bool { return x == c })
 	c.rest()
 }
 

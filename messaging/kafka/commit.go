@@ -176,5 +176,6 @@ func (r *receiver) abandon(claims map[*claim]word) {
 	defer r.mu.Unlock()
 	for c := range claims {
 		c.ended = true
+		c.revoke()
 	}
 }

@@ -2,6 +2,7 @@ package messagingtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -166,15 +167,27 @@ func (r *countedReceiver) Receive(ctx context.Context, limit int) ([]driver.Deli
 }
 
 // Settle counts retried deliveries as settled: they come again because they have
-// to. Of a batch with a refusal in it none is counted.
+// to.
 func (r *countedReceiver) Settle(ctx context.Context, s []driver.Settlement) error {
 	err := r.Receiver.Settle(ctx, s)
-	if err == nil {
-		for i := range s {
+	if err != nil && !errors.Is(err, driver.ErrRevoked) {
+		return err
+	}
+	for i := range s {
+		if err == nil || !lost(&s[i].Delivery) {
 			r.c.settle(&s[i])
 		}
 	}
 	return err
+}
+
+func lost(d *driver.Delivery) bool {
+	select {
+	case <-d.Lost:
+		return true
+	default:
+		return false
+	}
 }
 
 // countedNoter passes notes on.

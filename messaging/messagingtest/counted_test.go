@@ -62,8 +62,17 @@ func TestWhatMayComeAgainIsCounted(t *testing.T) {
 	}
 	settle(4, driver.Ack)
 	settle(1, driver.Ack, 0)
-	s.refuse = driver.ErrRevoked
+	s.refuse = errors.New("not told")
 	settle(1, driver.Ack, 3)
+	s.refuse = driver.ErrRevoked
+	settle(0, driver.Ack, 3) // not of this one
+	close(lost)
+	s.refuse, s.deliver = nil, ds[:1]
+	if _, err := r.Receive(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	s.refuse = driver.ErrRevoked
+	settle(1, driver.Ack, 0)
 }
 
 // TestNothingIsSettledBehindWhatWasPutBack: a group whose position is one number

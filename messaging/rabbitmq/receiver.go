@@ -109,6 +109,16 @@ func (r *receiver) fail(err error) {
 	r.wake()
 }
 
+// broke ends receiving if the channel of l broke before it was given away.
+func (r *receiver) broke(l *lane, err error) {
+	r.mu.Lock()
+	revoked := l.revoked
+	r.mu.Unlock()
+	if !revoked {
+		r.fail(fmt.Errorf("queue %q: acknowledging: %w", l.name, err))
+	}
+}
+
 func (r *receiver) wake() { wait.Ring(r.woken) }
 
 // Receive implements driver.Receiver.
@@ -152,6 +162,7 @@ func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
 	}
 	for l, ts := range acks {
 		if err := l.ack(ts); err != nil {
+			r.broke(l, err)
 			refused = append(refused, fmt.Errorf("%w: acknowledging: %w", driver.ErrRevoked, err))
 		}
 	}
