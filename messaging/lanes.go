@@ -20,6 +20,14 @@ type item struct {
 	over  bool      // the broker knows
 }
 
+// left is how long it must not begin yet.
+func (it *item) left() time.Duration {
+	if it.until.IsZero() {
+		return 0
+	}
+	return time.Until(it.until)
+}
+
 func (it *item) isLost() bool {
 	select {
 	case <-it.raw.Lost:
@@ -102,11 +110,9 @@ func (l *lanes) ask() uint64 {
 
 // dispatch puts what Receive number seq returned in line.
 func (l *lanes) dispatch(items []*item, seq uint64) {
-	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, it := range items {
-		it.since = now
 		l.all = append(l.all, it)
 		x := l.lane(&it.raw)
 		x.queue = append(x.queue, it)

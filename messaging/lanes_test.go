@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,12 +62,12 @@ func TestLaneIsKeptForAReceiveUnderWay(t *testing.T) {
 func TestOldestIsFoundAndTheOthersForgotten(t *testing.T) {
 	l := newLanes(&ConsumerOptions{Prefetch: 10}, 100_000)
 	require.Zero(t, l.oldest())
-	stuck := &item{raw: driver.Delivery{Message: driver.Message{Topic: "t", Key: "stuck"}}}
+	since := time.Now()
+	stuck := &item{since: since, raw: driver.Delivery{Message: driver.Message{Topic: "t", Key: "stuck"}}}
 	l.dispatch([]*item{stuck}, l.ask())
-	since := l.oldest()
-	require.NotZero(t, since)
+	require.Equal(t, since, l.oldest())
 	for range 10_000 {
-		it := &item{raw: driver.Delivery{Message: driver.Message{Topic: "t"}}}
+		it := &item{since: since.Add(time.Second), raw: driver.Delivery{Message: driver.Message{Topic: "t"}}}
 		l.dispatch([]*item{it}, l.ask())
 		l.settled(it)
 	}

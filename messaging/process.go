@@ -25,9 +25,9 @@ const (
 )
 
 // open reads the reserved headers of a delivery and takes them off.
-func (c *Consumer) open(raw *driver.Delivery) *item {
+func (c *Consumer) open(raw *driver.Delivery, now time.Time) *item {
 	h := raw.Headers
-	it := &item{raw: *raw}
+	it := &item{raw: *raw, since: now}
 	it.d = &it.own
 	d := it.d
 	*d = Delivery{
@@ -49,7 +49,7 @@ func (c *Consumer) open(raw *driver.Delivery) *item {
 	}
 	d.Attempt = used + max(raw.Attempt, 1)
 	if d.FirstSeen.IsZero() {
-		d.FirstSeen = time.Now()
+		d.FirstSeen = now
 	}
 	if d.Origin == "" {
 		d.Origin = d.Topic
@@ -93,7 +93,7 @@ func (s *session) step(ctx context.Context, x *lane) {
 	it, back := s.lanes.head(x)
 	v := verdict{action: driver.Requeue}
 	if !back && !it.isLost() {
-		if left := time.Until(it.until); left > 0 { // it waited elsewhere
+		if left := it.left(); left > 0 { // it waited elsewhere
 			s.wait(x, it, left)
 			return
 		}
@@ -162,7 +162,7 @@ func (s *session) process(base context.Context, it *item) verdict {
 			err = fmt.Errorf("%w; the last error was: %s", err, it.d.LastError)
 		}
 	} else {
-		err = s.runs(ctx, it.d)
+		err = s.runs(ctx, it.d, span.start)
 	}
 	v := s.judge(ctx, base, it, err)
 	if isDiscard(err) {
@@ -255,11 +255,12 @@ func (s *session) bury(ctx context.Context, it *item, err error) verdict {
 	}
 }
 
-// runs calls the handler, and again up to Inline times.
-func (s *session) runs(ctx context.Context, d *Delivery) error {
+// runs calls the handler, and again up to Inline times. It is begin: reading the
+// clock costs as much as much else.
+func (s *session) runs(ctx context.Context, d *Delivery, begin time.Time) error {
 	p := &s.c.opts.Retry
 	for n := 1; ; n++ {
-		err := s.call(ctx, d)
+		err := s.call(ctx, d, begin)
 		permanent, after := concurrency.Advice(err)
 		if err == nil || n > p.Inline || permanent || after > 0 || isDiscard(err) {
 			return err
@@ -267,6 +268,7 @@ func (s *session) runs(ctx context.Context, d *Delivery) error {
 		t := time.NewTimer(p.Backoff.Delay(n))
 		select {
 		case <-t.C:
+			begin = time.Now()
 			continue
 		case <-ctx.Done():
 		case <-s.stop:
@@ -276,8 +278,8 @@ func (s *session) runs(ctx context.Context, d *Delivery) error {
 	}
 }
 
-// call is one run of the handler. Its context ends with it.
-func (s *session) call(ctx context.Context, d *Delivery) (err error) {
+// call is one run of the handler, which begins at now. Its context ends with it.
+func (s *session) call(ctx context.Context, d *Delivery, now time.Time) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &concurrency.PanicError{Value: v, Stack: debug.Stack()}
@@ -293,7 +295,7 @@ func (s *session) call(ctx context.Context, d *Delivery) (err error) {
 		defer cancel()
 		return h(ctx, d)
 	}
-	r := &running{Context: ctx, until: time.Now().Add(limit)}
+	r := &running{Context: ctx, until: now.Add(limit)}
 	defer r.end()
 	if err = h(r, d); err != nil && errors.Is(context.Cause(r), errTimeout) {
 		err = fmt.Errorf("%w (%s): %w", errTimeout, short(limit), err)

@@ -195,9 +195,9 @@ func (s *session) receive(ctx context.Context) (progress bool, err error) {
 			return progress, fmt.Errorf("the driver was asked for %d messages and handed out %d", n, len(ds))
 		}
 		progress = true
-		items := make([]*item, len(ds))
+		items, now := make([]*item, len(ds)), time.Now()
 		for i := range ds {
-			items[i] = s.c.open(&ds[i])
+			items[i] = s.c.open(&ds[i], now)
 		}
 		s.lanes.dispatch(items, seq)
 	}

@@ -40,7 +40,7 @@ func (r *running) end() {
 	if r.cancel != nil {
 		r.cancel()
 	} else {
-		r.over = time.Now().Before(r.until)
+		r.over = time.Until(r.until) > 0
 	}
 }
 
@@ -65,7 +65,7 @@ func (r *running) Value(key any) any {
 	proper := r.proper
 	r.mu.Unlock()
 	if proper == nil {
-		if time.Now().Before(r.until) {
+		if time.Until(r.until) > 0 {
 			return r.Context.Value(key)
 		}
 		proper = r.made() // it has a cause

@@ -61,7 +61,7 @@ func (b *broker) Capabilities() driver.Capabilities {
 
 // Publish implements driver.Publisher.
 func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
-	errs := make([]error, len(msgs))
+	errs, now := make([]error, len(msgs)), time.Now()
 	wake := make(map[*receiver]bool)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,7 +70,7 @@ func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
 			errs[i] = err
 			continue
 		}
-		errs[i] = b.append(&msgs[i], wake)
+		errs[i] = b.append(&msgs[i], now, wake)
 	}
 	for r := range wake {
 		r.wake()
@@ -78,7 +78,7 @@ func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
 	return errs
 }
 
-func (b *broker) append(m *driver.Message, wake map[*receiver]bool) error {
+func (b *broker) append(m *driver.Message, now time.Time, wake map[*receiver]bool) error {
 	if b.closed {
 		return driver.ErrClosed
 	}
@@ -105,7 +105,7 @@ func (b *broker) append(m *driver.Message, wake map[*receiver]bool) error {
 		n = int(h.Sum32() % uint32(len(t.parts)))
 	}
 	p := t.parts[n]
-	p.log = append(p.log, record{msg: clone(m), at: time.Now(), size: size})
+	p.log = append(p.log, record{msg: clone(m), at: now, size: size})
 	b.bytes += size
 	for _, g := range t.groups {
 		if a := g.cursors[n].owner; a != nil {
