@@ -17,6 +17,10 @@ import (
 // alone is the driver in memory without the front.
 const alone = "driver alone"
 
+// room is what the broker holds, of both: what is settled stays until it is
+// full, and the publisher may be ahead.
+var room = &memory.Options{MaxBytes: 256 << 20}
+
 // memoryGroup is what the front costs: checks, IDs, order by key, contexts with
 // deadlines, telemetry without an SDK, settling.
 func memoryGroup() measure.Group {
@@ -50,7 +54,7 @@ func memoryGroup() measure.Group {
 }
 
 func driverAlone(ctx context.Context, s *stage) (func(int), error) {
-	b := memory.New(nil).Driver()
+	b := memory.New(room).Driver()
 	s.atEnd(func() { _ = b.Close(context.Background()) })
 	sub := driver.Subscription{Topics: []string{"t"}, Group: "all", Prefetch: 512}
 	if err := b.(driver.Declarer).Declare(ctx, sub); err != nil {
@@ -99,7 +103,7 @@ func through(p publisher, g *gate) func(int) {
 }
 
 func frontInMemory(ctx context.Context, s *stage) (func(int), error) {
-	b, err := s.broker(memory.New(&memory.Options{MaxBytes: 1 << 30}), nil) // the publisher may be ahead
+	b, err := s.broker(memory.New(room), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -22,16 +22,23 @@ import (
 const rawAMQP = "amqp091-go"
 
 func rabbitmqGroups(url string) []measure.Group {
-	publish := func(ctx context.Context, s *stage) ([]publisher, error) { return rabbitmqPublishers(ctx, s, url) }
+	// publish has a raw client, plain and bare, on so many connections.
+	publish := func(connections ...int) func(context.Context, *stage) ([]publisher, error) {
+		return func(ctx context.Context, s *stage) ([]publisher, error) {
+			return rabbitmqPublishers(ctx, s, url, connections)
+		}
+	}
 	names := []string{rawAMQP, rawAMQP + unadorned, ours, theirs}
+	const four = ", 4 connections"
+	floors := []string{rawAMQP, rawAMQP + unadorned, rawAMQP + four, rawAMQP + unadorned + four, ours, theirs}
 	return []measure.Group{
 		publishing{
-			name: "messaging: RabbitMQ publish, one call of 100 messages", names: names, at: batch, callers: 1, open: publish,
+			name: "messaging: RabbitMQ publish, one call of 100 messages", names: names, at: batch, callers: 1, open: publish(1),
 			goals: []measure.Goal{goal(rawAMQP, 0.9), goal(theirs, 8)},
 		}.group(),
-		publishing{name: "messaging: RabbitMQ publish, 1 caller of one message", names: names, at: 1, callers: 1, open: publish}.group(),
+		publishing{name: "messaging: RabbitMQ publish, 1 caller of one message", names: names, at: 1, callers: 1, open: publish(1)}.group(),
 		publishing{
-			name: "messaging: RabbitMQ publish, 100 callers of one message", names: names, at: 1, callers: callers, open: publish,
+			name: "messaging: RabbitMQ publish, 100 callers of one message", names: floors, at: 1, callers: callers, open: publish(1, 4),
 			goals: []measure.Goal{goal(theirs, 1.3)},
 		}.group(),
 		consuming{
@@ -55,18 +62,20 @@ func rabbit(s *stage, url string) (*amqp.Channel, error) {
 	return conn.Channel()
 }
 
-func rabbitmqPublishers(ctx context.Context, s *stage, url string) ([]publisher, error) {
+func rabbitmqPublishers(ctx context.Context, s *stage, url string, connections []int) ([]publisher, error) {
 	admin, err := rabbit(s, url)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := rawAMQPPublisher(ctx, s, url, admin, false)
-	if err != nil {
-		return nil, err
-	}
-	least, err := rawAMQPPublisher(ctx, s, url, admin, true)
-	if err != nil {
-		return nil, err
+	var raw []publisher
+	for _, n := range connections {
+		for _, bare := range []bool{false, true} {
+			p, err := rawAMQPPublisher(ctx, s, url, admin, bare, n)
+			if err != nil {
+				return nil, err
+			}
+			raw = append(raw, p)
+		}
 	}
 	topic := unique("topic")
 	b, err := rabbitmqBroker(ctx, s, url, admin, topic)
@@ -82,7 +91,7 @@ func rabbitmqPublishers(ctx context.Context, s *stage, url string) ([]publisher,
 		return nil, err
 	}
 	removed(s, admin, queue)
-	return []publisher{raw, least, mainstayPublisher(ctx, b, topic), w}, nil
+	return append(raw, mainstayPublisher(ctx, b, topic), w), nil
 }
 
 // removed has the queue purged before each measurement and deleted at the end.
@@ -120,18 +129,22 @@ func forgetTopic(admin *amqp.Channel, topic string) {
 }
 
 // rawAMQPPublisher publishes to what Mainstay has declared, or, bare, straight to
-// a queue.
-func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Channel, bare bool) (publisher, error) {
+// a queue. Calls take turns on connections with a channel each.
+func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Channel, bare bool, connections int) (publisher, error) {
 	queue, exchange := unique("raw"), ""
-	ch, err := rabbit(s, url)
-	if err != nil {
-		return nil, err
-	}
-	if err := ch.Confirm(false); err != nil {
-		return nil, err
+	channels := make([]*amqp.Channel, connections)
+	for i := range channels {
+		ch, err := rabbit(s, url)
+		if err != nil {
+			return nil, err
+		}
+		if err := ch.Confirm(false); err != nil {
+			return nil, err
+		}
+		channels[i] = ch
 	}
 	if bare {
-		if _, err := ch.QueueDeclare(queue, true, false, false, false, quorum); err != nil {
+		if _, err := admin.QueueDeclare(queue, true, false, false, false, quorum); err != nil {
 			return nil, err
 		}
 		removed(s, admin, queue)
@@ -141,8 +154,9 @@ func rawAMQPPublisher(ctx context.Context, s *stage, url string, admin *amqp.Cha
 			return nil, err
 		}
 	}
-	var id atomic.Int64
+	var id, turn atomic.Int64
 	return func(messages int) error {
+		ch := channels[turn.Add(1)%int64(len(channels))]
 		confirms := make([]*amqp.DeferredConfirmation, messages)
 		for i := range confirms {
 			n := id.Add(1)
