@@ -82,12 +82,12 @@ func (c *cursor) revoke(now time.Time) {
 	}
 }
 
-// take hands out up to limit messages. If it gives fewer, due is when there
-// may be more without anybody's doing; zero: not before something happens.
-func (c *cursor) take(limit int, now time.Time) (ds []driver.Delivery, due time.Time) {
+// take adds to ds, up to limit. If it gives fewer, due is when there may be more
+// without anybody's doing; zero: not before something happens.
+func (c *cursor) take(ds []driver.Delivery, limit int, now time.Time) (_ []driver.Delivery, due time.Time) {
 	if !c.ceding.IsZero() {
 		if len(c.out) > 0 && now.Before(c.ceding) {
-			return nil, c.ceding
+			return ds, c.ceding
 		}
 		c.recall(func(*ticket) bool { return true })
 		c.ceding = time.Time{}

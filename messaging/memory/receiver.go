@@ -47,8 +47,8 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, err err
 	}
 	for i := range mine { // another one first each time
 		c := mine[(i+r.turn)%len(mine)]
-		more, at := c.take(limit-len(ds), now)
-		ds = append(ds, more...)
+		var at time.Time
+		ds, at = c.take(ds, limit, now)
 		if !at.IsZero() && (due.IsZero() || at.Before(due)) {
 			due = at
 		}
