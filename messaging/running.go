@@ -9,6 +9,10 @@ import (
 // running is the context of one run of a handler: context.WithTimeoutCause,
 // made when somebody first waits for its end or asks whether it has come. Many
 // handlers do neither, and a timer for each message costs more than all else.
+//
+// Package concurrency has its like for WaitFor and Hedge, which can be cancelled
+// with a cause and forgets whether a run was late. One for both would have the
+// abilities of both, in a package of its own below them: more to read than this.
 type running struct {
 	context.Context //nolint:containedctx // of the assignment
 	until           time.Time
