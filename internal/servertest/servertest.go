@@ -23,6 +23,13 @@ func Kafka(t testing.TB) []string {
 	return strings.Split(find(t, "MAINSTAY_KAFKA_ADDRS", "kafka"), ",")
 }
 
+// KafkaSASL returns the address of a broker that takes the user mainstay with the
+// password mainstay by SASL's PLAIN, without TLS, and nobody else, or skips t.
+func KafkaSASL(t testing.TB) string {
+	t.Helper()
+	return find(t, "MAINSTAY_KAFKA_SASL_ADDR", "kafka")
+}
+
 // AMQP returns the URL of a RabbitMQ server, or skips t.
 func AMQP(t testing.TB) string {
 	t.Helper()

@@ -36,6 +36,45 @@ func TestOpenSaysWhoDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// A wrong password, none, and one for a broker that asks for none are told from a
+// broker that is away, at once, and without the password.
+func TestWrongCredentialsEndAtOnce(t *testing.T) {
+	as := func(user, password string) *kafka.Options {
+		c := sarama.NewConfig()
+		c.Net.SASL.Enable, c.Net.SASL.Mechanism = true, sarama.SASLTypePlaintext
+		c.Net.SASL.User, c.Net.SASL.Password = user, password
+		return &kafka.Options{Sarama: c}
+	}
+	guarded := servertest.KafkaSASL(t)
+	for _, x := range []struct {
+		name, addr string
+		options    *kafka.Options
+		says       string
+	}{
+		{"wrong password", guarded, as("mainstay", "secret-word"), "SASL"},
+		{"unknown user", guarded, as("nobody", "secret-word"), "SASL"},
+		{"none", guarded, nil, "Net.TLS and Net.SASL"},
+		{"not asked for", servertest.Kafka(t)[0], as("mainstay", "secret-word"), "SASL"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err := kafka.Open(ctx, []string{x.addr}, x.options)
+			var e *messaging.Error
+			require.ErrorAs(t, err, &e)
+			require.ErrorContains(t, err, x.says)
+			require.NotContains(t, err.Error(), "secret-word")
+			require.NoError(t, ctx.Err(), "at once")
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	b, err := kafka.Open(ctx, []string{guarded}, as("mainstay", "mainstay"))
+	require.NoError(t, err)
+	require.NoError(t, b.Health(ctx))
+	require.NoError(t, b.Close(ctx))
+}
+
 func TestOpenRefusesWhatCannotWork(t *testing.T) {
 	old := sarama.NewConfig()
 	old.Version = sarama.V2_1_0_0
