@@ -354,6 +354,30 @@ func TestSettlementsOfOthersAreRefused(t *testing.T) {
 	require.Error(t, err)
 }
 
+// An ack that cannot be written has a reason: the deliveries are lost, and Lost is
+// closed when Settle says so.
+func TestAnAckThatFailsIsARevocation(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("broken")
+	d, ctx := use(t, url, messaging.Verify).Driver(), within(t, 40*time.Second)
+	s := driver.Subscription{Topics: []string{topic}, Group: "g", Prefetch: 10}
+	require.NoError(t, d.(driver.Declarer).Declare(ctx, s))
+	require.NoError(t, errors.Join(d.Publish(ctx, []driver.Message{{ID: "m", Topic: topic, Key: "k"}})...))
+	for range 2 {
+		r, err := d.Subscribe(ctx, s)
+		require.NoError(t, err)
+		got, err := r.Receive(ctx, 1)
+		require.NoError(t, err)
+		require.NoError(t, got[0].Native.(*amqp.Delivery).Acknowledger.(*amqp.Channel).Close())
+		require.ErrorIs(t, r.Settle(ctx, []driver.Settlement{{Delivery: got[0], Action: driver.Ack}}), driver.ErrRevoked)
+		select {
+		case <-got[0].Lost:
+		default:
+			t.Fatal("it is not lost")
+		}
+		require.NoError(t, r.Close(ctx))
+	}
+}
+
 func TestNothingIsLeftBehind(t *testing.T) {
 	url := servertest.AMQP(t)
 	name := unique("leak")
