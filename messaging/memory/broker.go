@@ -59,9 +59,18 @@ func (b *broker) Capabilities() driver.Capabilities {
 	return driver.Capabilities{Name: "memory", KeyOrder: true, Delay: true, Replay: true, MaxBytes: max(b.maxBytes-overhead, 1)}
 }
 
-// Publish implements driver.Publisher.
+// Publish implements driver.Publisher. Bytes are copied outside of the lock,
+// which everybody waits for; Receive does the same.
 func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
 	errs, now := make([]error, len(msgs)), time.Now()
+	records := make([]record, len(msgs))
+	for i := range msgs {
+		m := &msgs[i]
+		records[i] = record{msg: *m, at: now, size: m.Size() + overhead}
+		if records[i].size <= b.maxBytes {
+			own(&records[i].msg)
+		}
+	}
 	wake := make(map[*receiver]bool)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,7 +79,7 @@ func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
 			errs[i] = err
 			continue
 		}
-		errs[i] = b.append(&msgs[i], now, wake)
+		errs[i] = b.append(&records[i], wake)
 	}
 	for r := range wake {
 		r.wake()
@@ -78,7 +87,8 @@ func (b *broker) Publish(ctx context.Context, msgs []driver.Message) []error {
 	return errs
 }
 
-func (b *broker) append(m *driver.Message, now time.Time, wake map[*receiver]bool) error {
+func (b *broker) append(r *record, wake map[*receiver]bool) error {
+	m, size := &r.msg, r.size
 	if b.closed {
 		return driver.ErrClosed
 	}
@@ -86,7 +96,6 @@ func (b *broker) append(m *driver.Message, now time.Time, wake map[*receiver]boo
 	if t == nil {
 		return fmt.Errorf("%w: %q", driver.ErrUnroutable, m.Topic)
 	}
-	size := m.Size() + overhead
 	if size > b.maxBytes {
 		return fmt.Errorf("%w: %d bytes, the broker holds %d in all", driver.ErrTooLarge, m.Size(), b.maxBytes)
 	}
@@ -105,7 +114,7 @@ func (b *broker) append(m *driver.Message, now time.Time, wake map[*receiver]boo
 		n = int(h.Sum32() % uint32(len(t.parts)))
 	}
 	p := t.parts[n]
-	p.log = append(p.log, record{msg: clone(m), at: now, size: size})
+	p.log = append(p.log, *r)
 	b.bytes += size
 	for _, g := range t.groups {
 		if a := g.cursors[n].owner; a != nil {
@@ -275,12 +284,8 @@ func (b *broker) Close(context.Context) error {
 
 func (p *partition) end() int64 { return p.base + int64(len(p.log)) }
 
-// clone copies all that the caller could still change.
-func clone(m *driver.Message) driver.Message {
-	c := *m
-	c.Body, c.Headers = bytes.Clone(m.Body), cloneHeaders(m.Headers)
-	return c
-}
+// own copies all of m that somebody else could change.
+func own(m *driver.Message) { m.Body, m.Headers = bytes.Clone(m.Body), cloneHeaders(m.Headers) }
 
 func cloneHeaders(h driver.Headers) driver.Headers {
 	h = slices.Clone(h)

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"bytes"
 	"container/heap"
 	"slices"
 	"strconv"
@@ -150,7 +149,7 @@ func (c *cursor) hand(e *entry, now time.Time) driver.Delivery {
 	t := &ticket{cursor: c, entry: e, by: c.owner}
 	c.out[e.offset] = t
 	m := c.part.log[e.offset-c.part.base].msg
-	m.Body, m.Headers = bytes.Clone(m.Body), cloneHeaders(e.headers)
+	m.Headers = e.headers
 	return driver.Delivery{
 		Message: m, Attempt: e.attempt, FirstSeen: e.firstSeen,
 		Position: strconv.FormatInt(e.offset, 10), Lane: c.part.lane,

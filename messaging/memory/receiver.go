@@ -27,7 +27,11 @@ func (r *receiver) wake() { wait.Ring(r.woken) }
 
 // Receive implements driver.Receiver.
 func (r *receiver) Receive(ctx context.Context, limit int) ([]driver.Delivery, error) {
-	return wait.Deliveries(ctx, limit, r.woken, r.gone, r.take)
+	ds, err := wait.Deliveries(ctx, limit, r.woken, r.gone, r.take)
+	for i := range ds {
+		own(&ds[i].Message)
+	}
+	return ds, err
 }
 
 func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, err error) {
@@ -38,12 +42,17 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, err err
 	}
 	now := time.Now()
 	var mine []*cursor
+	fresh := 0
 	for _, g := range r.groups {
 		for _, c := range g.cursors {
 			if c.owner != nil && c.owner.to == r {
 				mine = append(mine, c)
+				fresh += int(c.part.end() - c.next)
 			}
 		}
+	}
+	if fresh > 0 {
+		ds = make([]driver.Delivery, 0, min(limit, fresh))
 	}
 	for i := range mine { // another one first each time
 		c := mine[(i+r.turn)%len(mine)]
