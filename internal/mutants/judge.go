@@ -29,7 +29,7 @@ type judge struct {
 // before it are known.
 func (j *judge) judge(ctx context.Context, mutants []*mutant, out, progress io.Writer) error {
 	j.quick = map[string]*test{}
-	slices.SortStableFunc(j.tests, func(a, b *test) int { return cmp.Compare(a.wall, b.wall) })
+	slices.SortStableFunc(j.tests, func(a, b *test) int { return cmp.Compare(a.cpu, b.cpu) })
 	// Twins share a verdict, and the first of them comes by it.
 	var todo []*mutant
 	for _, m := range mutants {
@@ -131,7 +131,7 @@ func (j *judge) against(ctx context.Context, binary string, m *mutant, tests []*
 	return lived, nil
 }
 
-// batches are what runs in one process each: each takes about as long as those
+// batches are what runs in one process each: each computes about as long as those
 // before it. What has noticed the latest mutant of the file comes second: its
 // neighbours are likely to be noticed by it too.
 func (j *judge) batches(file string, tests []*test) [][]*test {
@@ -141,16 +141,16 @@ func (j *judge) batches(file string, tests []*test) [][]*test {
 	var batches [][]*test
 	room, taken := 100*time.Millisecond, time.Duration(0)
 	for _, t := range tests {
-		if n := len(batches); n > 0 && taken+t.wall <= room {
+		if n := len(batches); n > 0 && taken+t.cpu <= room {
 			batches[n-1] = append(batches[n-1], t)
-			taken += t.wall
+			taken += t.cpu
 			continue
 		}
 		if len(batches) > 0 {
 			room = max(room, taken) * 2
 		}
 		batches = append(batches, []*test{t})
-		taken = t.wall
+		taken = t.cpu
 	}
 	if i := slices.Index(tests, likely); i >= 0 && len(batches) > 1 && !slices.Contains(batches[0], likely) {
 		batches = slices.Insert(batches, 1, []*test{likely})

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"go/ast"
+	"go/constant"
 	"go/token"
 	"go/types"
 	"slices"
@@ -16,7 +17,7 @@ type site struct {
 	node       ast.Node
 	start, end int
 	mutants    []*mutant
-	constant   bool
+	whole      bool // a constant
 	out        [2]int // where it is in the rewritten text
 }
 
@@ -158,8 +159,8 @@ func (v *visitor) add(n ast.Node) {
 }
 
 // keep notes the site, but for mutants that do not compile.
-func (v *visitor) keep(n ast.Node, ms []*mutant, constant bool) {
-	if constant || v.suspect(n) {
+func (v *visitor) keep(n ast.Node, ms []*mutant, whole bool) {
+	if whole || v.suspect(n) {
 		for _, m := range ms {
 			if m.status != "" {
 				continue
@@ -171,7 +172,7 @@ func (v *visitor) keep(n ast.Node, ms []*mutant, constant bool) {
 	}
 	ms = slices.DeleteFunc(slices.Clone(ms), func(m *mutant) bool { return m.status != "" })
 	start, end := v.fset.Position(n.Pos()).Offset, v.fset.Position(n.End()).Offset
-	if constant && bytes.ContainsRune(v.text[v.file][start:end], '\n') {
+	if whole && bytes.ContainsRune(v.text[v.file][start:end], '\n') {
 		// Beside itself it would move what follows.
 		for _, m := range ms {
 			m.alone = true
@@ -180,14 +181,13 @@ func (v *visitor) keep(n ast.Node, ms []*mutant, constant bool) {
 	}
 	if len(ms) > 0 {
 		v.sites = append(v.sites, &site{
-			node: n, start: start, end: end, mutants: ms, constant: constant,
+			node: n, start: start, end: end, mutants: ms, whole: whole,
 		})
 	}
 }
 
 // suspect says whether changing the operator of what is no constant may be
-// refused by a compiler: strings that are joined, a product with a constant
-// that may be 0.
+// refused by a compiler: strings that are joined, a product with 0.
 func (v *visitor) suspect(n ast.Node) bool {
 	b, ok := n.(*ast.BinaryExpr)
 	if !ok {
@@ -198,7 +198,8 @@ func (v *visitor) suspect(n ast.Node) bool {
 		t, ok := v.info.Types[b].Type.Underlying().(*types.Basic)
 		return ok && t.Info()&types.IsString != 0
 	case token.MUL:
-		return v.info.Types[b.Y].Value != nil
+		y := v.info.Types[b.Y].Value
+		return y != nil && constant.Sign(y) == 0
 	}
 	return false
 }
@@ -242,7 +243,7 @@ func (s *site) by(text token.Token) int {
 }
 
 func (w *writer) site(i int, s *site) {
-	if s.constant {
+	if s.whole {
 		w.constant(s)
 		return
 	}
