@@ -158,7 +158,7 @@ func (d *ADWIN) drop() {
 	block := d.bucket[row*(d.per+1):]
 	copy(block, block[1:d.count[row]])
 	d.count[row]--
-	for d.rows > 0 && d.count[d.rows-1] == 0 {
+	for d.count[d.rows-1] == 0 { // a cut leaves values on either side
 		d.rows--
 	}
 	all, n := sums{}, 0.0

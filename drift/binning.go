@@ -62,11 +62,7 @@ func orderEdges(s []float64, bins int) []float64 {
 	}
 	edges := make([]float64, 0, bins-1)
 	for k := 1; k < bins; k++ {
-		i := ceilDiv(k*n, bins) - 1
-		if i < 0 {
-			continue
-		}
-		if e := s[i]; len(edges) == 0 || e > edges[len(edges)-1] {
+		if e := s[ceilDiv(k*n, bins)-1]; len(edges) == 0 || e > edges[len(edges)-1] {
 			edges = append(edges, e)
 		}
 	}
@@ -81,10 +77,8 @@ func ceilDiv(a, b int) int { return (a + b - 1) / b }
 func (b *binner) count() int { return len(b.atoms) + len(b.edges) + 1 }
 
 func (b *binner) of(x float64) int {
-	if len(b.atoms) > 0 {
-		if j, ok := slices.BinarySearch(b.atoms, x); ok {
-			return j
-		}
+	if j, ok := slices.BinarySearch(b.atoms, x); ok {
+		return j
 	}
 	return len(b.atoms) + cellOf(b.edges, x)
 }

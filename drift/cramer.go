@@ -72,10 +72,7 @@ func CramerVonMises(ref, cur []float64) Score {
 	}
 	s.Method = "cramer-von mises limit"
 	if largest == 1 || float64(largest)*limitCells <= total {
-		// Anderson's mean and variance without ties.
-		variance := (total + 1) / (45 * total * total) *
-			(4*nf*mf*total - 3*(nf*nf+mf*mf) - 2*nf*mf) / (4 * nf * mf)
-		s.P = cvmLaw.tail(1.0/6 + (s.Stat-(1+1/total)/6)/math.Sqrt(45*variance))
+		s.P = cvmTail(s.Stat, nf, mf)
 		return s.finite()
 	}
 	if s.Null == 0 {
@@ -91,6 +88,13 @@ func CramerVonMises(ref, cur []float64) Score {
 	}
 	s.P = tiedLaw(share, make([]float64, len(share)), ends).tail(s.Stat / s.Null * limitMean)
 	return s.finite()
+}
+
+// cvmTail is the limit law at t, brought from Anderson's mean and variance without ties to the limit's, 1/6 and 1/45.
+func cvmTail(t, n, m float64) float64 {
+	total := n + m
+	variance := (total + 1) / (45 * total * total) * (4*n*m*total - 3*(n*n+m*m) - 2*n*m) / (4 * n * m)
+	return cvmLaw.tail(1.0/6 + (t-(1+1/total)/6)/math.Sqrt(45*variance))
 }
 
 // tieShares returns the groups of equal pooled values as shares of all, those

@@ -143,6 +143,10 @@ func TestRankBruteForce(t *testing.T) {
 			if math.Abs(got.Null-sum/all) > 1e-12 {
 				t.Errorf("%s(%v, %v).Null = %v, the mean over all deals is %v", name, ref, cur, got.Null, sum/all)
 			}
+			n, m := float64(len(ref)), float64(len(cur))
+			if want := math.Sqrt(max(0, c.brute(pool, 1<<len(ref)-1)-sum/all) * (n + m) / (n * m)); math.Abs(got.Effect-want) > 1e-7 {
+				t.Errorf("%s(%v, %v).Effect = %v, the noise taken off %v", name, ref, cur, got.Effect, want)
+			}
 			if !strings.HasSuffix(got.Method, "exact") {
 				t.Errorf("%d values by %q", len(pool), got.Method)
 			}
@@ -305,6 +309,62 @@ func TestAndersonDarlingPermutation(t *testing.T) {
 	}
 	if s := AndersonDarling(ref, cur, 1); s.Method != "anderson-darling permutation, limit tail" || s.P > 1e-6 {
 		t.Errorf("shifted by two sd: %+v", s)
+	}
+}
+
+// Deals that come exactly as far as the observed one count. Of 120 values that are 0 or 1 many do.
+func TestAndersonDarlingPermutationOfTies(t *testing.T) {
+	ref, cur := valuesOf(30, 30), valuesOf(23, 37)
+	sum, seeds := 0.0, 30
+	for seed := range uint64(seeds) {
+		s := AndersonDarling(ref, cur, seed)
+		if s.Method != "anderson-darling permutation" {
+			t.Fatalf("%+v", s)
+		}
+		sum += s.P
+	}
+	// The ones of the first sample are hypergeometric: 60 of 120 values, 67 of which are ones.
+	choose := func(n, k int) float64 { return math.Exp(lgamma(float64(n+1)) - lgamma(float64(k+1)) - lgamma(float64(n-k+1))) }
+	want := 0.0
+	for ones := range 61 {
+		if ones <= 30 || ones >= 37 {
+			want += choose(67, ones) * choose(53, 60-ones) / choose(120, 60)
+		}
+	}
+	if got := sum / float64(seeds); math.Abs(got-want) > 0.03 {
+		t.Errorf("P is %v on average, counting gives %v", got, want)
+	}
+}
+
+// 20,020 values are dealt, and one more is too many.
+func TestAndersonDarlingOfManyValues(t *testing.T) {
+	for n, method := range map[int]string{10_000: "anderson-darling permutation", 10_001: "anderson-darling limit"} {
+		if s := AndersonDarling(normals(1, n), normals(2, 10_020), 1); s.Method != method {
+			t.Errorf("%d values: %+v", n+10_020, s)
+		}
+	}
+}
+
+// (1+hits)/1000 of 999 deals, or 50 by the number drawn when the 50th came as far.
+func TestPermutationPByHand(t *testing.T) {
+	for _, c := range []struct {
+		far    func(draw int) bool
+		p      float64
+		hits   int
+		draws  int
+	}{
+		{func(int) bool { return false }, 0.001, 0, 999},
+		{func(draw int) bool { return draw == 999 }, 0.002, 1, 999},
+		{func(draw int) bool { return draw%25 == 0 }, 0.04, 39, 999},
+		{func(int) bool { return true }, 1, 50, 50},
+		{func(draw int) bool { return draw%10 == 0 }, 0.1, 50, 500},
+		{func(draw int) bool { return draw > 949 }, 50.0 / 999, 50, 999},
+	} {
+		draws := 0
+		p, hits := permutationP(func() bool { draws++; return c.far(draws) })
+		if p != c.p || hits != c.hits || draws != c.draws {
+			t.Errorf("P = %v of %d hits in %d deals, want %+v", p, hits, draws, c)
+		}
 	}
 }
 
