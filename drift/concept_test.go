@@ -159,3 +159,135 @@ func TestOtherScoresAreNoDecay(t *testing.T) {
 		}
 	}
 }
+
+// The variance of a hypergeometric variable, by its definition.
+func TestStratumVariance(t *testing.T) {
+	choose := func(n, k float64) float64 { return math.Exp(lgamma(n+1) - lgamma(k+1) - lgamma(n-k+1)) }
+	for total := 1.0; total <= 9; total++ {
+		for window := 0.0; window <= total; window++ {
+			for positives := 0.0; positives <= total; positives++ {
+				mean, square := 0.0, 0.0
+				for x := max(0, window+positives-total); x <= min(window, positives); x++ {
+					p := choose(positives, x) * choose(total-positives, window-x) / choose(total, window)
+					mean, square = mean+p*x, square+p*x*x
+				}
+				s := stratum{total: total, window: window, positives: positives}
+				if math.Abs(s.expected()-mean) > 1e-12 || math.Abs(s.variance()-(square-mean*mean)) > 1e-12 {
+					t.Errorf("%+v: mean %v, variance %v, want %v, %v", s, s.expected(), s.variance(), mean, square-mean*mean)
+				}
+			}
+		}
+	}
+}
+
+// Cells by hand: rows 10, 6, 4 and 20, of which the third has no positives and says nothing. Middle ranks are 5, 13 and 30 of
+// 40, and their mean by the variances is taken off.
+func TestStrataByHand(t *testing.T) {
+	ref := &labelled{positives: []int64{2, 3, 0, 9}, negatives: []int64{4, 1, 3, 3}}
+	cur := &labelled{positives: []int64{1, 1, 0, 5}, negatives: []int64{3, 1, 1, 3}}
+	got := strata(ref, cur)
+	want := []stratum{
+		{total: 10, window: 4, positives: 3, seen: 1},
+		{total: 6, window: 2, positives: 4, seen: 1},
+		{total: 20, window: 8, positives: 14, seen: 5},
+	}
+	// m k (N-k) (N-m) / (N^2 (N-1))
+	variances := []float64{4 * 3 * 7 * 6 / 900.0, 2 * 4 * 2 * 4 / 180.0, 8 * 14 * 6 * 12 / 7600.0}
+	mid := []float64{5, 13, 30}
+	mean, sum := 0.0, 0.0
+	for i, v := range variances {
+		mean += v * mid[i]
+		sum += v
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%+v, want %+v", got, want)
+	}
+	for i := range want {
+		want[i].weight = (mid[i] - mean/sum) / 40
+		if d := math.Abs(got[i].weight - want[i].weight); d > 1e-14 {
+			t.Errorf("weight %v, want %v", got[i].weight, want[i].weight)
+		}
+		if got[i].weight = want[i].weight; got[i] != want[i] {
+			t.Errorf("%+v, want %+v", got[i], want[i])
+		}
+	}
+}
+
+// The bound is the least that any exponent gives: here of many, one after the other.
+func TestTailBoundIsTheLeast(t *testing.T) {
+	w := newWorld(54)
+	one := func(*stratum) float64 { return 1 }
+	for range 100 {
+		cells := make([]stratum, 1+w.IntN(3))
+		sum := 0.0
+		for i := range cells {
+			c := &cells[i]
+			c.total = float64(2 + w.IntN(60))
+			c.window, c.positives = float64(1+w.IntN(int(c.total)-1)), float64(1+w.IntN(int(c.total)-1))
+			least, most := max(0, c.window+c.positives-c.total), min(c.window, c.positives)
+			c.seen = least + float64(w.IntN(int(most-least)+1))
+			sum += c.seen - c.expected()
+		}
+		want := 1.0
+		for at := 1e-3; at < 60; at *= 1.002 {
+			e := -at * sum
+			for i := range cells {
+				e += cells[i].logMoment(at)
+			}
+			want = min(want, math.Exp(e))
+		}
+		if got := tailBound(cells, one); got > want*(1+1e-4) || got < want*(1-1e-4) && want > 1e-20 {
+			t.Errorf("%v, and the least is %v: %+v", got, want, cells)
+		}
+	}
+	// Nothing to bound: no more than expected, or nothing that could vary.
+	for _, cells := range [][]stratum{nil, {{total: 4, window: 2, positives: 2, seen: 1}}, {{total: 4, window: 4, positives: 2, seen: 2}}, {{total: 4, window: 2, positives: 2, seen: 0}}} {
+		if got := tailBound(cells, one); got != 1 {
+			t.Errorf("%+v: %v, want 1", cells, got)
+		}
+	}
+}
+
+// What is compared and how, of two cells by hand: the window has the labels of the reference the other way round.
+func TestConceptByHand(t *testing.T) {
+	ref := &labelled{positives: []int64{10, 30}, negatives: []int64{30, 10}}
+	cur := &labelled{positives: []int64{15, 5}, negatives: []int64{5, 15}}
+	before := Metrics{Rows: 80, TP: 30, FP: 10, FN: 10, TN: 30, AUC: 0.75}
+	now := Metrics{Rows: 40, TP: 5, FP: 15, FN: 15, TN: 5, AUC: 0.25}
+	auc, calibration := concept(ref, cur, before, now)
+	if auc.Stat != -0.5 || auc.Effect != 0.5 || !auc.HasP || auc.P > 1e-3 || auc.N != 80 || auc.M != 40 {
+		t.Errorf("%+v, want an area that fell by 0.5, and not by chance", auc)
+	}
+	// The first cell has a quarter of positives in the reference, and three quarters now; the second the reverse: 10 more, 10 fewer.
+	if math.Abs(calibration.Stat) > 1e-15 || !calibration.HasP || calibration.P < 0.99 {
+		t.Errorf("%+v, want as many positives as there were", calibration)
+	}
+	// An area that grew is no loss: its P is of a fall.
+	auc, _ = concept(cur, ref, now, before)
+	if auc.Stat != 0.5 || auc.P != 1 {
+		t.Errorf("%+v, want a rise without a P", auc)
+	}
+	// Five more positives in each cell.
+	more := &labelled{positives: []int64{10, 20}, negatives: []int64{10, 0}}
+	_, calibration = concept(ref, more, before, Metrics{Rows: 40, TP: 20, FN: 10, TN: 10})
+	if math.Abs(calibration.Stat-0.25) > 1e-14 || calibration.Effect != calibration.Stat || calibration.P > 0.1 {
+		t.Errorf("%+v, want a quarter more", calibration)
+	}
+	fewer := &labelled{positives: []int64{0, 10}, negatives: []int64{20, 10}}
+	if _, c := concept(ref, fewer, before, Metrics{Rows: 40, TP: 10, FP: 10, TN: 20}); math.Abs(c.Stat+0.25) > 1e-14 || c.Effect != -c.Stat || c.P > 0.1 {
+		t.Errorf("%+v, want a quarter fewer", c)
+	}
+	// An area takes both labels on both sides.
+	for _, m := range []Metrics{{Rows: 40, TP: 20, FN: 20}, {Rows: 40, FP: 20, TN: 20}, {}} {
+		for _, pair := range [][2]Metrics{{before, m}, {m, now}} {
+			if auc, _ := concept(ref, cur, pair[0], pair[1]); auc.HasP || auc.Stat != 0 {
+				t.Errorf("%+v of %+v", auc, pair)
+			}
+		}
+	}
+	for _, m := range []Metrics{{Rows: 4, TP: 2, TN: 2, AUC: 0.5}, {Rows: 4, FN: 2, FP: 2, AUC: 0.5}, {Rows: 4, TP: 2, FP: 2, AUC: 0.5}, {Rows: 4, FN: 2, TN: 2, AUC: 0.5}} {
+		if auc, _ := concept(ref, cur, m, now); !auc.HasP || auc.Stat != -0.25 {
+			t.Errorf("%+v of %+v", auc, m)
+		}
+	}
+}

@@ -87,9 +87,6 @@ func (d *EDDM) Observe(x float64) Verdict {
 	d.seen++
 	warm := float64(atLeast(d.Warm, 1, 30))
 	if x <= 0.5 {
-		if d.verdict == Insufficient && d.seen > warm && d.errors > warm {
-			d.verdict = Stable
-		}
 		return d.verdict
 	}
 	d.errors++

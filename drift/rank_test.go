@@ -324,7 +324,9 @@ func TestAndersonDarlingPermutationOfTies(t *testing.T) {
 		sum += s.P
 	}
 	// The ones of the first sample are hypergeometric: 60 of 120 values, 67 of which are ones.
-	choose := func(n, k int) float64 { return math.Exp(lgamma(float64(n+1)) - lgamma(float64(k+1)) - lgamma(float64(n-k+1))) }
+	choose := func(n, k int) float64 {
+		return math.Exp(lgamma(float64(n+1)) - lgamma(float64(k+1)) - lgamma(float64(n-k+1)))
+	}
 	want := 0.0
 	for ones := range 61 {
 		if ones <= 30 || ones >= 37 {
@@ -348,10 +350,10 @@ func TestAndersonDarlingOfManyValues(t *testing.T) {
 // (1+hits)/1000 of 999 deals, or 50 by the number drawn when the 50th came as far.
 func TestPermutationPByHand(t *testing.T) {
 	for _, c := range []struct {
-		far    func(draw int) bool
-		p      float64
-		hits   int
-		draws  int
+		far   func(draw int) bool
+		p     float64
+		hits  int
+		draws int
 	}{
 		{func(int) bool { return false }, 0.001, 0, 999},
 		{func(draw int) bool { return draw == 999 }, 0.002, 1, 999},

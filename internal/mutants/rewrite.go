@@ -17,7 +17,7 @@ type site struct {
 	node       ast.Node
 	start, end int
 	mutants    []*mutant
-	whole      bool // a constant
+	whole      bool   // a constant
 	out        [2]int // where it is in the rewritten text
 }
 
