@@ -240,6 +240,21 @@ func TestTailBoundIsTheLeast(t *testing.T) {
 			t.Errorf("%v, and the least is %v: %+v", got, want, cells)
 		}
 	}
+	// With weights, as the area under the curve has them.
+	ref := &labelled{positives: []int64{2, 3, 0, 9}, negatives: []int64{40, 11, 3, 3}}
+	cur := &labelled{positives: []int64{10, 1, 0, 5}, negatives: []int64{3, 9, 1, 8}}
+	cells, want := strata(ref, cur), 1.0
+	for at := 1e-3; at < 60; at *= 1.0005 {
+		e := 0.0
+		for i := range cells {
+			c := &cells[i]
+			e += at*c.weight*(c.seen-c.expected()) + c.logMoment(-at*c.weight)
+		}
+		want = min(want, math.Exp(e))
+	}
+	if auc, _ := concept(ref, cur, Metrics{TP: 1, TN: 1}, Metrics{TP: 1, TN: 1}); math.Abs(auc.P-want) > 1e-5*want || want > 0.01 {
+		t.Errorf("P of the area %v, and the least is %v", auc.P, want)
+	}
 	// Nothing to bound: no more than expected, or nothing that could vary.
 	for _, cells := range [][]stratum{nil, {{total: 4, window: 2, positives: 2, seen: 1}}, {{total: 4, window: 4, positives: 2, seen: 2}}, {{total: 4, window: 2, positives: 2, seen: 0}}} {
 		if got := tailBound(cells, one); got != 1 {

@@ -175,6 +175,40 @@ func TestKSInputs(t *testing.T) {
 	}
 }
 
+// Null, and the limit laws where neither exact form can be had, at z = 1.
+func TestKSByHand(t *testing.T) {
+	ref, cur := normals(1, 100), normals(2, 400)
+	if s, want := KS(ref, cur), math.Sqrt(math.Pi/2)*math.Ln2*math.Sqrt(0.0125); math.Abs(s.Null-want) > 1e-15 {
+		t.Errorf("KS: Null %v, want %v", s.Null, want)
+	}
+	if s, want := KSGreater(ref, cur), math.Sqrt(math.Pi/8)*math.Sqrt(0.0125); math.Abs(s.Null-want) > 1e-15 {
+		t.Errorf("KSGreater: Null %v, want %v", s.Null, want)
+	}
+	// A gap of 100 of 5,000 is D = 1/50, times sqrt(2,500).
+	tied := func() []int { return []int{10_000} }
+	if s := ksScore(5000, 5000, 100, twoSided, tied, 0); s.Method != "ks limit" || s.Stat != 0.02 || math.Abs(s.P-0.26999967) > 1e-8 {
+		t.Errorf("%+v, want P = 0.27", s)
+	}
+	if s := ksScore(5000, 5000, 100, refAbove, tied, 0); s.Method != "ks-greater limit" || math.Abs(s.P-math.Exp(-2)) > 1e-15 {
+		t.Errorf("%+v, want P = exp(-2)", s)
+	}
+}
+
+// The band of a one-sided distance is bounded to the other side too: without, it would be as wide as the smaller sample, and
+// so large ones would have no exact P.
+func TestKSGreaterIsExactForLargeSamples(t *testing.T) {
+	for _, c := range [][2]int{{20_000, 19_000}, {19_000, 20_000}} {
+		n, m := c[0], c[1]
+		_, ms := scaled(n, m)
+		h := int64(1.2 / math.Sqrt(float64(n)*float64(m)/float64(n+m)) * float64(n) * float64(ms))
+		s := ksScore(n, m, h, refAbove, nil, exactCells)
+		// The one-sample law is off by some 1/sqrt(points) of it.
+		if law := ksScore(n, m, h, refAbove, nil, 0); s.Method != "ks-greater exact" || math.Abs(s.P-law.P) > 0.02*s.P {
+			t.Errorf("%d and %d: %+v, by the one-sample law %v", n, m, s, law.P)
+		}
+	}
+}
+
 func TestFisher(t *testing.T) {
 	// Against the definition, by summing products of binomials.
 	choose := func(n, k int) float64 {

@@ -56,7 +56,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	o.dir, o.args, o.cpu = flag.Arg(0), strings.Fields(args), 3*time.Second
+	o.dir, o.args, o.cpu = flag.Arg(0), strings.Fields(args), time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, o, os.Stdout, os.Stderr)
 	stop()

@@ -1,0 +1,64 @@
+package drift
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// A part that is not smaller than the window is half of it.
+func TestKSWINParts(t *testing.T) {
+	for recent, half := range map[int]bool{0: true, -1: true, 20: true, 40: true, 41: true, 39: false, 1: false} {
+		a, b := &KSWIN{Alpha: 0.01, Window: 40, Recent: recent}, &KSWIN{Alpha: 0.01, Window: 40, Recent: 20}
+		r := rand.New(rand.NewPCG(2, 2))
+		same, alarms := true, 0
+		for i := range 600 {
+			x := r.NormFloat64() + 2*float64(i/100%2)
+			va, vb := a.Observe(x), b.Observe(x)
+			same = same && va == vb
+			if vb == Drift {
+				alarms++
+			}
+		}
+		if same != half || alarms == 0 {
+			t.Errorf("recent %d: as half of the window %v, want %v; %d alarms", recent, same, half, alarms)
+		}
+	}
+}
+
+// The least gap with such a P, by counting all deals of pooled values of which some are equal.
+func TestCriticalGapByCounting(t *testing.T) {
+	for _, c := range []struct {
+		pool []float64
+		n    int
+	}{
+		{valuesOf(4, 4, 4), 6}, {valuesOf(6, 6), 6}, {valuesOf(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), 5}, {valuesOf(1, 5, 1, 1, 3), 4},
+		{valuesOf(1, 1, 1, 1), 1}, {valuesOf(2, 7, 2), 3},
+	} {
+		n, m := c.n, len(c.pool)-c.n
+		_, ms := scaled(n, m)
+		lcm := int64(n) * ms
+		gaps := map[int64]float64{}
+		all := 0.0
+		deals(len(c.pool), n, func(first uint) {
+			gaps[int64(math.Round(bruteD(c.pool, first)/float64(n*m)*float64(lcm)))]++
+			all++
+		})
+		for _, alpha := range []float64{0.5, 0.3, 0.1, 0.05, 0.01, 0.0001} {
+			want, beyond := lcm+1, 0.0
+			for h := lcm; h >= 1; h-- {
+				if beyond += gaps[h]; beyond/all > alpha {
+					break
+				}
+				want = h
+			}
+			if got := criticalGap(n, m, alpha, tieGroups(c.pool, nil)); got != want {
+				t.Errorf("%v, %d of them, alpha %v: %d, counting gives %d of %d", c.pool, n, alpha, got, want, lcm)
+			}
+		}
+	}
+	// Half of the places of one value among three others are at an end: at most alpha is enough.
+	if got := criticalGap(1, 3, 0.5, nil); got != 3 {
+		t.Errorf("%d, want 3", got)
+	}
+}
