@@ -67,6 +67,19 @@ func TestLimitOfThreeValues(t *testing.T) {
 	}
 }
 
+// At 0 there is nothing to sum up, with however few terms.
+func TestLimitAtZero(t *testing.T) {
+	half := []float64{0.5, 0.5}
+	for _, law := range []quadraticLaw{cvmLaw, adLaw, tiedLaw(half, []float64{1, 1}, []float64{0, 0}), tiedLaw(half, []float64{0, 0}, []float64{1, 0})} {
+		if p := law.tail(0); p != 1 {
+			t.Errorf("P(sum >= 0) = %v", p)
+		}
+	}
+	if s := CramerVonMises(valuesOf(200, 300), valuesOf(200, 300)); s.Stat != 0 || s.P != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // Groups of up to 1/256 of the values are no ties to speak of.
 func TestSmallTiesAreNone(t *testing.T) {
 	run := func(from, n int) []float64 {
