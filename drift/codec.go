@@ -26,14 +26,14 @@ const kindPredictions = 3
 // AppendBinary appends the binary form to b. It fails only for a zero Reference.
 func (r *Reference) AppendBinary(b []byte) ([]byte, error) {
 	if len(r.features) == 0 {
-		return b, &Error{Row: -1, Err: errors.New("an empty reference has no binary form")}
+		return b, errorf("an empty reference has no binary form")
 	}
 	start := len(b)
 	b = append(b, magic...)
 	b = append(b, formatVersion)
 	schema, err := hex.DecodeString(r.schema)
 	if err != nil {
-		return b[:start], &Error{Row: -1, Err: err}
+		return b[:start], featureError("", err)
 	}
 	b = append(b, schema...)
 	b = appendContent(b, r.features)
@@ -111,7 +111,7 @@ func (l *labelled) append(b []byte) []byte {
 // unchanged. data is not kept.
 func (r *Reference) UnmarshalBinary(data []byte) error {
 	bad := func(format string, a ...any) error {
-		return &Error{Row: -1, Err: fmt.Errorf("%s: %w", fmt.Sprintf(format, a...), ErrFormat)}
+		return errorf("%s: %w", fmt.Sprintf(format, a...), ErrFormat)
 	}
 	if len(data) < len(magic)+1 || string(data[:len(magic)]) != magic {
 		return bad("does not begin with %q", magic)
@@ -217,7 +217,7 @@ func (d *decoder) feature() *feature {
 		f.kind = kind(k[0])
 	}
 	f.missing = int64(d.uvarint(maxRows, "a count"))
-	f.counts = make([]int64, d.length(max(maxCells+1, maxCategories), 1, "the number of counts"))
+	f.counts = make([]int64, d.length(maxCounts, 1, "the number of counts"))
 	for i := range f.counts {
 		f.counts[i] = int64(d.uvarint(maxRows, "a count"))
 	}
@@ -253,11 +253,8 @@ func (d *decoder) feature() *feature {
 	return f
 }
 
+// labels reads those of so many cells, a number that length has bounded.
 func (d *decoder) labels(cells int) *labelled {
-	if 2*cells > len(d.b) {
-		d.fail("the labels are cut short")
-		return nil
-	}
 	l := newLabelled(cells)
 	for _, counts := range [][]int64{l.negatives, l.positives} {
 		for k := range counts {
@@ -312,7 +309,7 @@ type labelsJSON struct {
 func (r *Reference) MarshalJSON() ([]byte, error) {
 	out := referenceJSON{Format: formatVersion, ID: r.id, Schema: r.schema, Features: make([]featureJSON, len(r.features))}
 	if len(r.features) == 0 {
-		return nil, &Error{Row: -1, Err: errors.New("an empty reference has no JSON form")}
+		return nil, errorf("an empty reference has no JSON form")
 	}
 	for i, f := range r.features {
 		j := featureJSON{Name: f.name, Kind: f.kind.String(), Missing: f.missing, Edges: f.edges, Categories: f.categories, Counts: f.counts}
@@ -335,7 +332,7 @@ func (r *Reference) MarshalJSON() ([]byte, error) {
 // [ErrFormat]; r is then unchanged.
 func (r *Reference) UnmarshalJSON(data []byte) error {
 	bad := func(err error) error {
-		return &Error{Row: -1, Err: fmt.Errorf("%w: %w", ErrFormat, err)}
+		return errorf("%w: %w", ErrFormat, err)
 	}
 	var in referenceJSON
 	if err := json.Unmarshal(data, &in); err != nil {

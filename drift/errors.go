@@ -2,6 +2,7 @@ package drift
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 )
 
@@ -38,3 +39,6 @@ func (e *Error) Unwrap() error { return e.Err }
 func featureError(feature string, err error) error {
 	return &Error{Feature: feature, Row: -1, Err: err}
 }
+
+// errorf is an error of no single feature.
+func errorf(format string, a ...any) error { return featureError("", fmt.Errorf(format, a...)) }

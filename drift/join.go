@@ -49,7 +49,7 @@ const (
 // waiting is one side of a pair.
 type waiting struct {
 	key   uint64
-	at    int64 // UnixNano
+	at    int64 // UnixMicro
 	ref   *Reference
 	score float64
 	cell  int32
@@ -72,13 +72,11 @@ type joinShard struct {
 // returned, or known already.
 func (j *join) put(id string, e waiting, now time.Time) (other waiting, what outcome) {
 	e.key = maphash.String(j.seed, id)
-	if y := now.Year(); y > 1700 && y < 2200 {
-		e.at = now.UnixNano()
-	}
+	e.at = now.UnixMicro() // nanoseconds would not reach back to a clock that was not set
 	s := &j.shards[e.key%joinShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.first < s.next && e.at-s.at(s.first).at > int64(j.age) {
+	for s.first < s.next && e.at-s.at(s.first).at > j.age.Microseconds() {
 		j.forget(s)
 	}
 	if p, ok := s.place[e.key]; ok {

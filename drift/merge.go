@@ -21,7 +21,7 @@ import (
 // are [ErrSchema], as is another threshold of [Predictions]. r does not change.
 func (r *Reference) Fit(columns ...Column) (*Reference, error) {
 	if len(r.features) == 0 {
-		return nil, &Error{Row: -1, Err: errors.New("an empty reference has no cells: use the function Fit first")}
+		return nil, errorf("an empty reference has no cells: use the function Fit first")
 	}
 	features := make([]*feature, 0, len(columns))
 	for _, c := range columns {
@@ -77,7 +77,7 @@ func (f *feature) fit(c Column) (*feature, error) {
 // Rows that are in both count twice.
 func (r *Reference) Merge(o *Reference) (*Reference, error) {
 	if o == nil || len(r.features) == 0 || len(o.features) == 0 {
-		return nil, &Error{Row: -1, Err: errors.New("an empty reference cannot be merged")}
+		return nil, errorf("an empty reference cannot be merged")
 	}
 	if err := r.sameSchema(o); err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ const (
 	maxCategories = 10_000
 	maxCategory   = 1 << 12
 	maxCells      = 4 * cellCount
+	maxCounts     = max(maxCells+1, maxCategories)
 	maxBins       = 64
 	maxRows       = 1 << 38
 	maxThreshold  = 1e300
@@ -143,9 +144,7 @@ func (c Column) fit() (*feature, error) {
 	case c.kind == numeric && len(c.numbers) > 0:
 		return fitNumbers(c), nil
 	case c.kind == categorical && c.strings != nil:
-		if f := fitCategories(c); f.missing > 0 || len(f.counts) > 0 {
-			return f, nil
-		}
+		return fitCategories(c), nil
 	}
 	return nil, errors.New("no rows to fit")
 }
@@ -153,10 +152,10 @@ func (c Column) fit() (*feature, error) {
 // set checks the features, whatever their source, and makes them the content.
 func (r *Reference) set(features []*feature) error {
 	if len(features) == 0 {
-		return &Error{Row: -1, Err: errors.New("a reference needs at least one column")}
+		return errorf("a reference needs at least one column")
 	}
 	if len(features) > maxFeatures {
-		return &Error{Row: -1, Err: fmt.Errorf("%d columns, more than the limit of %d", len(features), maxFeatures)}
+		return errorf("%d columns, more than the limit of %d", len(features), maxFeatures)
 	}
 	predictions := -1
 	slices.SortStableFunc(features, func(a, b *feature) int { return strings.Compare(a.name, b.name) })
@@ -274,17 +273,19 @@ func (f *feature) check() error {
 	if f.name == "" || len(f.name) > maxName || !utf8.ValidString(f.name) {
 		return fmt.Errorf("a name is 1 to %d bytes of UTF-8", maxName)
 	}
-	f.present = 0
+	rows := int64(0)
 	for _, c := range append([]int64{f.missing}, f.counts...) {
-		if c < 0 || c > maxRows || f.present > maxRows {
+		if c < 0 || c > maxRows {
 			return fmt.Errorf("a count of %d rows", c)
 		}
-		f.present += c
+		if rows += c; rows > maxRows {
+			return fmt.Errorf("more rows than the limit of %d", int64(maxRows))
+		}
 	}
-	f.present -= f.missing
-	if f.present+f.missing == 0 {
+	if rows == 0 {
 		return errors.New("no rows")
 	}
+	f.present = rows - f.missing
 	switch f.kind {
 	case numeric:
 		return f.checkNumeric()

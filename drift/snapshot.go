@@ -73,33 +73,33 @@ func (s *Snapshot) Rows() int {
 func (s *Snapshot) Merge(o *Snapshot) error {
 	switch {
 	case s.counted == nil || o == nil || o.counted == nil:
-		return snapshotError("an empty snapshot cannot be merged")
+		return errorf("an empty snapshot cannot be merged")
 	case s.reference != o.reference:
-		return snapshotError("snapshots of the references %.12s and %.12s cannot be merged", s.reference, o.reference)
+		return errorf("snapshots of the references %.12s and %.12s cannot be merged", s.reference, o.reference)
 	case s.window != o.window || !s.counted.from.Equal(o.counted.from) || !s.counted.to.Equal(o.counted.to):
-		return snapshotError("snapshots of different windows cannot be merged: %s and %s", s.when(), o.when())
+		return errorf("snapshots of different windows cannot be merged: %s and %s", s.when(), o.when())
 	}
 	a, b := s.counted, o.counted
 	sum := &pane{from: a.from, to: a.to, open: a.open, columns: make([]observed, len(a.columns))}
 	if len(a.columns) != len(b.columns) || (a.labels == nil) != (b.labels == nil) {
-		return snapshotError("the snapshots do not have the same features")
+		return errorf("the snapshots do not have the same features")
 	}
 	for i := range sum.columns {
 		if len(a.columns[i].counts) != len(b.columns[i].counts) {
-			return snapshotError("the snapshots do not have the same cells")
+			return errorf("the snapshots do not have the same cells")
 		}
 		if uint64(a.columns[i].rows)+uint64(b.columns[i].rows) > snapshotRows {
-			return snapshotError("more rows than can be counted")
+			return errorf("more rows than can be counted")
 		}
 		sum.columns[i].add(a.columns[i])
 		sum.columns[i].add(b.columns[i])
 	}
 	if a.labels != nil {
 		if len(a.labels.positives) != len(b.labels.positives) {
-			return snapshotError("the snapshots do not have the same cells")
+			return errorf("the snapshots do not have the same cells")
 		}
 		if sum.labels = a.labels.plus(b.labels); uint64(sum.labels.rows()) > snapshotRows {
-			return snapshotError("more labels than can be counted")
+			return errorf("more labels than can be counted")
 		}
 	}
 	s.counted = sum
@@ -114,10 +114,6 @@ func (s *Snapshot) when() string {
 	return fmt.Sprintf("%s to %s", s.counted.from.UTC().Format(time.RFC3339), s.counted.to.UTC().Format(time.RFC3339))
 }
 
-func snapshotError(format string, a ...any) error {
-	return &Error{Row: -1, Err: fmt.Errorf(format, a...)}
-}
-
 // Judge judges what others have counted as if m had: a monitor of a whole fleet,
 // with one budget of false alarms, confirmation and alerts. Its options need the
 // Window of the replicas, and nothing is observed on it. The replicas' own monitors
@@ -129,18 +125,18 @@ func snapshotError(format string, a ...any) error {
 // has changed. s is not kept, and may be judged by other monitors too.
 func (m *Monitor) Judge(s *Snapshot) error {
 	if s == nil || s.counted == nil {
-		return snapshotError("an empty snapshot cannot be judged")
+		return errorf("an empty snapshot cannot be judged")
 	}
 	m.judge.Lock()
 	defer m.judge.Unlock()
 	ref, span := m.live.Load().ref, m.opt.Window.paneSpan()
 	switch {
 	case s.reference != ref.id:
-		return snapshotError("a snapshot of the reference %.12s, and the monitor has %.12s: %w", s.reference, ref.id, ErrSchema)
+		return errorf("a snapshot of the reference %.12s, and the monitor has %.12s: %w", s.reference, ref.id, ErrSchema)
 	case s.window != m.opt.Window || s.counted.to.Sub(s.counted.from) != span || !aligned(s.counted.to, span).Equal(s.counted.to):
-		return snapshotError("a snapshot of %s is not of a window that this monitor has", s.when())
+		return errorf("a snapshot of %s is not of a window that this monitor has", s.when())
 	case len(m.panes) > 0 && !s.counted.to.After(m.panes[len(m.panes)-1].to):
-		return snapshotError("the window of %s is not after the last that was judged", s.when())
+		return errorf("the window of %s is not after the last that was judged", s.when())
 	}
 	if err := s.fits(ref); err != nil {
 		return err
@@ -153,7 +149,7 @@ func (m *Monitor) Judge(s *Snapshot) error {
 func (s *Snapshot) fits(r *Reference) error {
 	p := s.counted
 	if len(p.columns) != len(r.features) || (p.labels != nil) != (r.predictions >= 0) {
-		return snapshotError("%d features, and the reference has %d: %w", len(p.columns), len(r.features), ErrSchema)
+		return errorf("%d features, and the reference has %d: %w", len(p.columns), len(r.features), ErrSchema)
 	}
 	for i, f := range r.features {
 		if len(p.columns[i].counts) != len(f.counts) || f.kind == numeric && p.columns[i].unseen > 0 {
@@ -172,7 +168,6 @@ func (s *Snapshot) fits(r *Reference) error {
 const (
 	snapshotMagic   = "DRFS"
 	snapshotVersion = 1
-	snapshotHead    = len(snapshotMagic) + 1 + schemaSize
 )
 
 // AppendBinary appends the binary form to b: what a replica sends. It fails only for an
@@ -180,7 +175,7 @@ const (
 func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {
 	id, err := hex.DecodeString(s.reference)
 	if s.counted == nil || err != nil {
-		return b, snapshotError("an empty snapshot has no binary form")
+		return b, errorf("an empty snapshot has no binary form")
 	}
 	start := len(b)
 	b = append(b, snapshotMagic...)
@@ -216,9 +211,9 @@ func (s *Snapshot) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) 
 // replicas authenticates them.
 func (s *Snapshot) UnmarshalBinary(data []byte) error {
 	bad := func(format string, a ...any) error {
-		return &Error{Row: -1, Err: fmt.Errorf("snapshot: %s: %w", fmt.Sprintf(format, a...), ErrFormat)}
+		return errorf("snapshot: %s: %w", fmt.Sprintf(format, a...), ErrFormat)
 	}
-	if len(data) < snapshotHead+sha256.Size || string(data[:len(snapshotMagic)]) != snapshotMagic {
+	if len(data) < len(snapshotMagic)+1+sha256.Size || string(data[:len(snapshotMagic)]) != snapshotMagic {
 		return bad("cut short, or does not begin with %q", snapshotMagic)
 	}
 	if v := data[len(snapshotMagic)]; v != snapshotVersion {
@@ -244,7 +239,7 @@ func decodeSnapshot(b []byte) (*Snapshot, error) {
 		s.window.kind = windowKind(k[0])
 	}
 	s.window.span = time.Duration(d.uvarint(1<<62, "the window"))
-	if err := s.window.check(); d.err == nil && (err != nil || s.window.paneSpan() == 0) {
+	if d.err == nil && s.window.check() != nil { // one by rows has none here
 		return nil, errors.New("not a window by time")
 	}
 	p := s.counted
@@ -282,7 +277,7 @@ func decodeSnapshot(b []byte) (*Snapshot, error) {
 
 func (d *decoder) column(o *observed) {
 	missing, unseen := d.uvarint(snapshotRows, "a count"), d.uvarint(snapshotRows, "a count")
-	o.counts = make([]int, d.length(max(maxCells+1, maxCategories), 1, "the number of counts"))
+	o.counts = make([]int, d.length(maxCounts, 1, "the number of counts"))
 	rows := missing + unseen
 	for k := range o.counts {
 		n := d.uvarint(snapshotRows, "a count")

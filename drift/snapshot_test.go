@@ -264,6 +264,177 @@ func TestSnapshotRefusesDamage(t *testing.T) {
 	}
 }
 
+// What a forger could write is read up to the limits, and written as it was read.
+func TestForgedSnapshots(t *testing.T) {
+	from := time.Date(2011, 5, 1, 0, 0, 0, 0, time.UTC)
+	window := func(kind windowKind, span time.Duration) string {
+		return strings.Repeat("\xab", 16) + string([]byte{byte(kind)}) + uvarint(uint64(span))
+	}
+	hour := window(every, time.Hour) + eightBytes(uint64(from.UnixNano())) + eightBytes(uint64(from.Add(time.Hour).UnixNano()))
+	column := func(missing, unseen, rows uint64) string {
+		return "\x01" + uvarint(missing) + uvarint(unseen) + "\x01" + uvarint(rows)
+	}
+	const limit = uint64(snapshotRows)
+	none := strings.Repeat("\x00", 30) // of the tenths of the scores
+	for name, c := range map[string]struct{ content, want string }{
+		"a column":             {hour + column(5, 2, 300), ""},
+		"one without counts":   {hour + "\x01\x00\x00\x00", ""},
+		"labels":               {hour + "\x00\x02\x01\x00\x00\x01\x00\x00\x01\x00\x00\x01\x01\x00" + none[6:], ""},
+		"nothing":              {"", "the reference is cut short"},
+		"no window":            {hour[:16], "the window is cut short"},
+		"no span":              {hour[:17], "the window is cut short"},
+		"window by rows":       {window(tumbling, 0) + hour[len(hour)-16:] + "\x00", "not a window by time"},
+		"half a second":        {window(every, time.Second/2) + hour[len(hour)-16:] + "\x00", "not a window by time"},
+		"kind that is not":     {window(9, time.Hour) + hour[len(hour)-16:] + "\x00", "not a window by time"},
+		"no end":               {hour[:len(hour)-8], "a time is cut short"},
+		"no columns":           {hour, "the number of features is cut short"},
+		"half a column":        {hour + "\x01\x00\x00", "the number of features is cut short"},
+		"no counts":            {hour + "\x01\x00\x00\x01", "the number of counts is cut short"},
+		"one column of two":    {hour + "\x02" + "\x00\x00\x03\x01\x01\x01", "a count is cut short"},
+		"one byte more":        {hour + "\x00\x01\x00\x00\x00\x00" + none + "\x00", "bytes are left over"},
+		"rows at the limit":    {hour + column(limit-3, 1, 2), ""},
+		"rows over it":         {hour + column(limit-3, 2, 2), "more rows than can be counted"},
+		"a count over it":      {hour + column(0, 0, limit+1), "a count is cut short or over its limit"},
+		"missing over it":      {hour + column(limit+1, 0, 0), "a count is cut short or over its limit"},
+		"unseen over it":       {hour + column(0, limit+1, 0), "a count is cut short or over its limit"},
+		"counts at the limit":  {hour + "\x01\x00\x00" + uvarint(10_000) + strings.Repeat("\x01", 10_000), ""},
+		"counts over it":       {hour + "\x01\x00\x00" + uvarint(10_001) + strings.Repeat("\x01", 10_001), "the number of counts is cut short or over its limit"},
+		"cells at the limit":   {hour + "\x00" + uvarint(2001) + strings.Repeat("\x00", 2*2001+2) + none, ""},
+		"cells over it":        {hour + "\x00" + uvarint(2002) + strings.Repeat("\x00", 2*2002+2) + none, "the number of cells is cut short or over its limit"},
+		"fewer labels":         {hour + "\x00\x09\x00\x00", "the number of cells is cut short"},
+		"labels at the limit":  {hour + "\x00\x01" + uvarint(limit) + "\x00\x00\x00" + uvarint(limit) + none[1:], ""},
+		"labels over it":       {hour + "\x00\x01" + uvarint(limit) + "\x01\x00\x00" + uvarint(limit) + "\x00\x00\x01\x01\x00" + none[6:], "more labels than can be counted"},
+		"labels of no tenth":   {hour + "\x00\x01\x01\x00\x00\x00" + none, "the bins of the scores do not hold the labels of the cells"},
+		"more true than there": {hour + "\x00\x01\x00\x01\x00\x00\x01\x02\x00" + none[3:], "a bin of 1 labels"},
+	} {
+		forged := sealed("DRFS\x01", c.content)
+		var s Snapshot
+		err := s.UnmarshalBinary(forged)
+		if c.want != "" {
+			if !errors.Is(err, ErrFormat) || !strings.HasPrefix(err.Error(), "drift: snapshot: "+c.want) || s.counted != nil {
+				t.Errorf("%s: %v, want %q", name, err, c.want)
+			}
+			continue
+		}
+		if b, errB := s.MarshalBinary(); err != nil || errB != nil || !bytes.Equal(b, forged) {
+			t.Errorf("%s: %v, %v, or not written as it was read", name, err, errB)
+		}
+	}
+	var s Snapshot
+	if err := s.UnmarshalBinary(sealed("DRFS\x01", hour+column(5, 2, 300))); err != nil {
+		t.Fatal(err)
+	}
+	if c := s.counted.columns[0]; c.rows != 307 || c.missing != 5 || c.unseen != 2 || c.present != 302 || s.Rows() != 307 {
+		t.Errorf("5 missing, 2 unseen and 300 others are read as %+v", c)
+	}
+	if begin, end := s.Span(); !begin.Equal(from) || !end.Equal(from.Add(time.Hour)) || s.Reference() != strings.Repeat("ab", 16) {
+		t.Errorf("%v to %v against %s", begin, end, s.Reference())
+	}
+	for i := range 5 + 32 {
+		err := s.UnmarshalBinary(sealed("DRFS\x01", "")[:i])
+		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "cut short, or does not begin with") {
+			t.Errorf("%d bytes: %v", i, err)
+		}
+	}
+}
+
+// Sums are made up to the limit of what can be counted, and not beyond it.
+func TestMergeUpToTheLimit(t *testing.T) {
+	of := func(rows, labels int64) *Snapshot {
+		l := newLabelled(1)
+		l.negatives[0], l.bins[0].n = labels, labels
+		return &Snapshot{window: Every(time.Hour), counted: &pane{
+			columns: []observed{{rows: int(rows), present: int(rows), counts: []int{int(rows)}}}, labels: l,
+		}}
+	}
+	const limit = int64(snapshotRows)
+	for _, c := range []struct {
+		rows, labels int64
+		want         string
+	}{{limit - 7, limit - 3, ""}, {limit - 6, limit - 3, "more rows than can be counted"}, {limit - 7, limit - 2, "more labels than can be counted"}} {
+		s := of(c.rows, c.labels)
+		err := s.Merge(of(7, 3))
+		if c.want != "" {
+			if err == nil || err.Error() != "drift: "+c.want || s.Rows() != int(c.rows) || s.counted.labels.rows() != c.labels {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		} else if err != nil || s.Rows() != int(limit) || s.counted.labels.rows() != limit || s.counted.columns[0].present != int(limit) {
+			t.Errorf("up to the limit: %v, %d rows and %d labels", err, s.Rows(), s.counted.labels.rows())
+		}
+	}
+	odd := of(1, 1)
+	odd.counted.labels = newLabelled(2)
+	if err := of(1, 1).Merge(odd); err == nil || err.Error() != "drift: the snapshots do not have the same cells" {
+		t.Errorf("labels of other cells: %v", err)
+	}
+}
+
+// A reference of predictions alone, and one of categories: what replicas count of labels and of the
+// unseen is judged, and what the reference does not have is refused.
+func TestJudgeLabelsAndUnseen(t *testing.T) {
+	judge := func(ref *Reference, observe func(m *Monitor)) (sent *Snapshot, fleet *Monitor) {
+		t.Helper()
+		clk := newClock()
+		m := monitor(t, ref, &MonitorOptions{Window: Every(time.Hour), Now: clk.Now})
+		observe(m)
+		clk.now = clk.now.Add(time.Hour)
+		sent, ok := m.Snapshot()
+		if !ok {
+			t.Fatal("no snapshot of a closed window")
+		}
+		return sent, monitor(t, ref, &MonitorOptions{Window: Every(time.Hour), Now: clk.Now})
+	}
+	sent, fleet := judge(newWorld(43).predictions(t, 500), func(m *Monitor) {
+		p, err := m.Performance()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 120 {
+			p.Predicted(fmt.Sprint(i), 0.9)
+			p.Actual(fmt.Sprint(i), i%4 > 0)
+		}
+	})
+	forged := *sent.counted
+	forged.labels = newLabelled(len(sent.counted.labels.positives) + 1)
+	if err := fleet.Judge(&Snapshot{reference: sent.reference, window: sent.window, counted: &forged}); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "labels of other cells") {
+		t.Errorf("labels of other cells: %v", err)
+	}
+	if err := fleet.Judge(sent); err != nil {
+		t.Fatal(err)
+	}
+	if a := fleet.Report().Performance.Actual; a.Rows != 120 || a.Accuracy != 0.75 || a.Precision != 0.75 || a.Recall != 1 {
+		t.Errorf("90 of 120 labels are true, and all were said to be: %+v", a)
+	}
+
+	sent, fleet = judge(fitted(t, Categories("c", []string{"a", "b"})), func(m *Monitor) {
+		c, err := m.Categorical("c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 120 {
+			c.Observe([]string{"a", "b", "new"}[i%3])
+		}
+	})
+	if err := fleet.Judge(sent); err != nil || fleet.Report().Features[0].Unseen != 1.0/3 {
+		t.Errorf("a third of the values is new: %v, %+v", err, fleet.Report().Features[0])
+	}
+
+	ref := fitted(t, Numbers("x", normals(1, 500)))
+	sent, fleet = judge(ref, func(m *Monitor) {
+		for range 120 {
+			handle(t, m, "x").Observe(0)
+		}
+	})
+	c := sent.counted.columns[0]
+	c.unseen, c.rows = 1, c.rows+1
+	if err := fleet.Judge(&Snapshot{reference: sent.reference, window: sent.window, counted: &pane{from: sent.counted.from, to: sent.counted.to, columns: []observed{c}}}); !errors.Is(err, ErrSchema) {
+		t.Errorf("an unseen number: %v", err)
+	}
+	if err := fleet.Judge(sent); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzSnapshot(f *testing.F) {
 	ref := newWorld(42).predictions(f, 300)
 	plain := fitted(f, Numbers("x", []float64{1, 2, 3}))
