@@ -199,7 +199,7 @@ func (w Window) look(ref *Reference, panes []*pane) view {
 // Performance is not weighted: labels are rare, and each has said all it can.
 func (v *view) scaled(panes []*pane, span time.Duration) {
 	age := func(p *pane) int { return int(v.to.Sub(p.to) / span) }
-	for len(panes) > 1 && age(panes[0]) >= decayPanes {
+	for age(panes[0]) >= decayPanes { // the last has no age
 		panes = panes[1:]
 	}
 	v.from = panes[0].from

@@ -109,9 +109,66 @@ func TestWeights(t *testing.T) {
 	if got := taken(m); len(got) != 1 || len(got[0].Others) != 0 || got[0].Feature.Name != "heavy" {
 		t.Errorf("%+v: a feature of weight 0 alerts never", got)
 	}
-	for _, bad := range []map[string]float64{{"normal": -1}, {"normal": math.NaN()}, {"normal": math.Inf(1)}, {"nobody": 1}} {
+	if _, err := NewMonitor(ref, &MonitorOptions{Weights: map[string]float64{"normal": 1e9, "heavy": 0}}); err != nil {
+		t.Errorf("the largest weight: %v", err)
+	}
+	for _, bad := range []map[string]float64{{"normal": -1}, {"normal": math.Nextafter(1e9, 2e9)}, {"normal": math.NaN()}, {"normal": math.Inf(1)}, {"nobody": 1}} {
 		if _, err := NewMonitor(ref, &MonitorOptions{Weights: bad}); err == nil {
 			t.Errorf("weights %v pass", bad)
 		}
+	}
+}
+
+func TestWindowLimits(t *testing.T) {
+	for _, w := range []Window{Tumbling(100), Sliding(100), Every(time.Second), Decaying(4 * time.Second)} {
+		if err := w.check(); err != nil {
+			t.Errorf("the least window: %v", err)
+		}
+	}
+	for _, w := range []Window{Tumbling(99), Sliding(99), Every(time.Second - 1), Decaying(4*time.Second - 1), {kind: 9}, {}} {
+		if err := w.check(); err == nil {
+			t.Errorf("%+v passes", w)
+		}
+	}
+	for age, want := range map[int]float64{0: 1, 4: 0.5, 8: 0.25, 20: 1. / 32, 24: 0, 25: 0} {
+		if got := decay(age); got != want {
+			t.Errorf("weight %v after %d quarters of a half-life, want %v", got, age, want)
+		}
+	}
+}
+
+func TestAligned(t *testing.T) {
+	at := func(year, hour int) time.Time { return time.Date(year, 2, 3, hour, 0, 0, 0, time.UTC) }
+	for _, c := range []struct{ now, want time.Time }{
+		{at(2011, 7), at(2011, 6)},
+		{at(2011, 6), at(2011, 6)},
+		{at(2011, 6).Add(-1), at(2011, 3)},
+		{at(1969, 7), at(1969, 6)}, // before the epoch, down as well
+		{at(1700, 1), at(1700, 0)},
+		{at(2200, 1), at(2200, 0)},
+		{at(1699, 1), time.Unix(0, 0)}, // no clock says so
+		{at(2201, 1), time.Unix(0, 0)},
+		{time.Time{}, time.Unix(0, 0)},
+	} {
+		if got := aligned(c.now, 3*time.Hour); !got.Equal(c.want) || got.Location() != time.UTC {
+			t.Errorf("%v is in the window from %v, want %v", c.now, got, c.want)
+		}
+	}
+}
+
+// A pane that is six half-lives old has no part in the window: neither in its rows nor in its beginning.
+func TestDecayedPanesAreForgotten(t *testing.T) {
+	clk := newClock()
+	m := monitor(t, fitted(t, Numbers("x", normals(1, 500))), &MonitorOptions{Window: Decaying(4 * time.Second), Now: clk.Now})
+	h, began := handle(t, m, "x"), clk.now
+	for _, c := range []struct{ second, rows int }{{0, 1000}, {1, 300}, {24, 100}} {
+		clk.now = began.Add(time.Duration(c.second) * time.Second)
+		for range c.rows {
+			h.Observe(1)
+		}
+	}
+	clk.now = began.Add(25 * time.Second)
+	if rep := m.Report(); rep.Rows != 400 || !rep.From.Equal(began.Add(time.Second)) {
+		t.Errorf("%d rows from second %v, want 400 from second 1", rep.Rows, rep.From.Sub(began))
 	}
 }
