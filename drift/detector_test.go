@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -460,9 +461,65 @@ func TestNewSlidingKSRefuses(t *testing.T) {
 		{nil, 10, 0.1}, {[]float64{math.NaN()}, 10, 0.1}, {ref, 1, 0.1}, {ref, -5, 0.1}, {ref, maxWindow + 1, 0.1},
 		{ref, 10, 0}, {ref, 10, 1}, {ref, 10, math.NaN()}, {ref, 2, 1e-9}, {[]float64{1, 1, 1}, 10, 1e-9},
 	} {
-		if d, err := NewSlidingKS(c.ref, c.window, c.alpha); err == nil || d != nil {
+		d, err := NewSlidingKS(c.ref, c.window, c.alpha)
+		if err == nil || d != nil {
 			t.Errorf("%d values, window %d, alpha %v: no error", len(c.ref), c.window, c.alpha)
 		}
+		if e, ok := errors.AsType[*Error](err); !ok || e.Row != -1 {
+			t.Errorf("%v: it is of no row", err)
+		}
+	}
+}
+
+// Groups as the reference has them, in proportion to reference and window together, but for 64 values at either end.
+func TestSlidingKSExpectsTies(t *testing.T) {
+	ones := func(n int) []int { return slices.Repeat([]int{1}, n) }
+	for _, c := range []struct {
+		times  []int // of the reference's values
+		window int
+		want   []int
+	}{
+		{[]int{500, 500}, 100, slices.Concat(ones(64), []int{486, 486}, ones(64))},
+		{[]int{1000}, 100, slices.Concat(ones(64), []int{972}, ones(64))},
+		{[]int{60, 1, 39}, 100, slices.Concat(ones(64), []int{56}, ones(2), []int{14}, ones(64))}, // up to 120, 122, 200
+		{[]int{5, 1, 994}, 1000, slices.Concat(ones(10), ones(2), ones(52), []int{1872}, ones(64))},
+		{[]int{30, 30}, 60, ones(120)},
+	} {
+		d, err := NewSlidingKS(valuesOf(c.times...), c.window, 0.05)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.expectedTies(); !slices.Equal(got, c.want) {
+			t.Errorf("%v and a window of %d: %v, want %v", c.times, c.window, got, c.want)
+		}
+	}
+	// Three values against three: D = 1 has a P of 1/10.
+	if d, err := NewSlidingKS([]float64{1, 2, 3}, 3, 0.1); err != nil || d.limit != 3 {
+		t.Errorf("%v, %v", d, err)
+	}
+	if _, err := NewSlidingKS([]float64{1, 2, 3}, 3, 0.09); err == nil {
+		t.Error("no window of three values has such a P")
+	}
+}
+
+// Of two values D is a difference of shares: 1.96 times its standard deviation, sqrt(pq(1/n+1/m)), and not the 1.358*sqrt(1/n+1/m) of
+// values without ties. (Some values at the ends are taken as untied, which adds a little.)
+func TestSlidingKSKnowsTies(t *testing.T) {
+	n, m := 3000, 300
+	noise := math.Sqrt(1/float64(n) + 1/float64(m))
+	limit := func(ref []float64) float64 {
+		d, err := NewSlidingKS(ref, m, 0.05)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ms := scaled(n, m)
+		return float64(d.limit) / float64(n) / float64(ms) / noise
+	}
+	if got := limit(normals(1, n)); math.Abs(got-1.358) > 0.03 {
+		t.Errorf("without ties the limit is %.3f of the noise, want 1.358", got)
+	}
+	if got := limit(valuesOf(n/2, n/2)); got < 0.97 || got > 1.1 {
+		t.Errorf("of two values the limit is %.3f of the noise, want 0.98 or a little more", got)
 	}
 }
 

@@ -43,7 +43,6 @@ func Measure(scores []float64, labels []bool, threshold float64) Metrics {
 			y = 1
 		}
 		b := &bins[scoreBinOf(s)]
-		b.n++
 		b.sum += s
 		b.positives += y
 		brier += (s - y) * (s - y)
@@ -148,7 +147,7 @@ func ratio(a, b float64) float64 {
 
 const scoreBins = 10
 
-type scoreBinF struct{ n, sum, positives float64 }
+type scoreBinF struct{ sum, positives float64 }
 
 // scoreBinOf takes a score from 0 to 1.
 func scoreBinOf(s float64) int { return min(int(s*scoreBins), scoreBins-1) }

@@ -1,17 +1,14 @@
 package drift
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // How many rows take part: blocks of at most 200, with at least 20 of either side where there is more than one, and what is too
 // much is taken from the larger side. Of equal rows nothing is drawn.
 func TestMMDBlocksByHand(t *testing.T) {
-	rows := func(n int) [][]float64 {
-		v := make([][]float64, n)
-		for i := range v {
-			v[i] = []float64{1, 2}
-		}
-		return v
-	}
+	rows := func(n int) [][]float64 { return rowsOf(n, 1, 2) }
 	for _, c := range []struct{ ref, cur, n, m int }{
 		{2, 2, 2, 2}, {100, 100, 100, 100},
 		{101, 100, 100, 100}, // two of 50+50
@@ -32,5 +29,60 @@ func TestMMDBlocksByHand(t *testing.T) {
 		if s := MMD(rows(c.ref), rows(c.cur), 1); s.N != c.n || s.M != c.m || s.HasP {
 			t.Errorf("of %d and %d rows %d and %d take part, want %d and %d", c.ref, c.cur, s.N, s.M, c.n, c.m)
 		}
+	}
+}
+
+func rowsOf(n int, row ...float64) [][]float64 {
+	v := make([][]float64, n)
+	for i := range v {
+		v[i] = row
+	}
+	return v
+}
+
+// Two points at a distance, which is the median: in any block Stat is 1 + 1 - 2 exp(-1/2), whatever the unit, and no deal comes as far.
+func TestMMDOfTwoPoints(t *testing.T) {
+	for _, n := range []int{100, 120} { // one block, and two
+		for _, unit := range []float64{1, 1e-3, 1e3, 1e139, 1e140, 1e141, 1e300, 1e-139, 1e-141, 1e-300} {
+			s := MMD(rowsOf(n, 0, 0), rowsOf(n, unit, 0), 1)
+			if want := 2 - 2*math.Exp(-0.5); !(math.Abs(s.Stat-want) < 1e-12) || !(math.Abs(s.Effect-math.Sqrt(want)) < 1e-12) || s.P != 0.001 || !s.HasP || s.N != n {
+				t.Errorf("%d rows, unit %v: %+v, want %v", n, unit, s, want)
+			}
+		}
+	}
+	// An infinity is the largest float.
+	if s := MMD(rowsOf(20, 0), rowsOf(20, math.Inf(-1)), 1); math.Abs(s.Stat-(2-2*math.Exp(-0.5))) > 1e-12 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestMMDWithoutP(t *testing.T) {
+	nan := math.NaN()
+	for name, c := range map[string]struct {
+		ref, cur [][]float64
+		n, m     int
+	}{
+		"one row":                   {rowsOf(1, 1), rowsOf(5, 2), 1, 5},
+		"one row on the other side": {rowsOf(5, 1), rowsOf(1, 2), 5, 1},
+		"all zero":                  {rowsOf(9, 0, 0), rowsOf(9, 0, 0), 9, 9},
+		"rows with a NaN":           {append(rowsOf(8, nan, 1), rowsOf(1, 1, 1)...), append(rowsOf(8, 1, nan), rowsOf(3, 1, 2)...), 1, 3},
+		"nothing":                   {nil, nil, 0, 0},
+		"no current rows":           {rowsOf(4, 1), nil, 4, 0},
+		"no reference":              {nil, rowsOf(4, 1), 0, 4},
+		"rows without values":       {rowsOf(4), rowsOf(4), 4, 4},
+	} {
+		if s := MMD(c.ref, c.cur, 1); s.HasP || s.N != c.n || s.M != c.m || s.Stat != 0 {
+			t.Errorf("%s: %+v, want no P of %d and %d rows", name, s, c.n, c.m)
+		}
+	}
+	for _, rows := range [][][]float64{{{1}, {1, 2}}, {{}, {1}}, {{1}, {}}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%v: rows of different lengths, and no panic", rows)
+				}
+			}()
+			MMD(rows, rows, 1)
+		}()
 	}
 }

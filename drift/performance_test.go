@@ -254,9 +254,15 @@ func TestPredictionsAreChecked(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+	for threshold, ok := range map[float64]bool{1e300: true, -1e300: true, 1.1e300: false, math.Inf(-1): false} {
+		if _, err := Fit(Predictions("p", s, y, threshold)); (err == nil) != ok {
+			t.Errorf("a threshold of %v: %v", threshold, err)
+		}
+	}
 	m := monitor(t, fitted(t, Numbers("p", s)), nil)
-	if _, err := m.Performance(); err == nil {
-		t.Error("performance without predictions")
+	_, err := m.Performance()
+	if e, ok := errors.AsType[*Error](err); !ok || e.Row != -1 {
+		t.Errorf("performance without predictions: %v, of no row", err)
 	}
 	if err := m.Rebase(fitted(t, Predictions("p", s, y, 0.5))); err == nil {
 		t.Error("numbers became predictions")
