@@ -29,6 +29,9 @@ type Moment struct {
 const (
 	maxBars    = 24  // values or categories that have a bar of their own
 	maxHistory = 200 // moments that are kept
+
+	// leastRatio is where floats begin to have the digits that edges by ratio are rounded to.
+	leastRatio = 1e-300
 )
 
 // follow takes over the moments of the report before it, and adds its own.
@@ -36,7 +39,7 @@ func (r *Report) follow(before *Report) {
 	for i := range r.Features {
 		f := &r.Features[i]
 		var past []Moment
-		if before != nil && i < len(before.Features) {
+		if before != nil {
 			past = before.Features[i].History
 		}
 		past = past[max(0, len(past)-maxHistory+1):]
@@ -46,9 +49,7 @@ func (r *Report) follow(before *Report) {
 
 // alarmed marks the newest moment as one with an alert.
 func (r *FeatureReport) alarmed() {
-	if k := len(r.History); k > 0 {
-		r.History[k-1].Alarm = true
-	}
+	r.History[len(r.History)-1].Alarm = true
 }
 
 // alerted takes over which features an alert has named.
@@ -138,30 +139,30 @@ func (f *feature) numberBars(o observed) []Bar {
 			continue
 		}
 		// What is known of a cell is its ends: its values are drawn as evenly spread.
-		if k == 0 || k == len(f.counts)-1 || single(f.edges, k) {
-			at := f.edges[min(k, len(f.edges)-1)]
-			if k == len(f.counts)-1 {
-				at = math.Inf(1)
-			}
-			b := &bars[cellOf(edges, at)]
+		lo, hi := math.Inf(-1), math.Inf(1)
+		if k > 0 {
+			lo = f.edges[k-1]
+		}
+		if k < len(f.edges) {
+			hi = f.edges[k]
+		}
+		width := hi/2 - lo/2 // halves, for values near the largest
+		if math.IsInf(width, 1) || width == 0 || single(f.edges, k) {
+			b := &bars[cellOf(edges, hi)]
 			b.Reference += r
 			b.Current += c
 			continue
 		}
-		lo, hi := f.edges[k-1], f.edges[k]
-		width := hi/2 - lo/2 // halves, for values near the largest
 		from := lo
-		for i := cellOf(edges, lo); from < hi && i < len(bars); i++ {
+		for i := cellOf(edges, lo); from < hi; i++ {
 			to := hi
 			if i < len(edges) {
 				to = min(hi, edges[i])
 			}
-			if to > from {
-				part := (to/2 - from/2) / width
-				bars[i].Reference += r * part
-				bars[i].Current += c * part
-				from = to
-			}
+			part := (to/2 - from/2) / width
+			bars[i].Reference += r * part
+			bars[i].Current += c * part
+			from = to
 		}
 	}
 	return bars
@@ -179,7 +180,7 @@ func (f *feature) atomBars(o observed) []Bar {
 		}
 		values = append(values, f.edges[k])
 	}
-	bars := make([]Bar, 0, len(values)+1)
+	var bars []Bar
 	names := labels(values)
 	other := Bar{Label: "other"}
 	for k, c := range f.counts {
@@ -199,22 +200,20 @@ func (f *feature) atomBars(o observed) []Bar {
 // reference, evenly spaced, or by their ratio if the values are positive and very skewed.
 func (f *feature) drawnEdges() []float64 {
 	lo, mid, hi := f.quantile(0.02), f.quantile(0.5), f.quantile(0.98)
-	if lo > 0 && hi/lo > 20 && hi/2-mid/2 > 4*(mid/2-lo/2) {
-		ratio := math.Pow(hi/lo, 1.0/20)
-		var edges []float64
-		for x := lo; x <= hi*(1+1e-9) && len(edges) < 30; x *= ratio {
-			if x = rounded(x); len(edges) == 0 || x > edges[len(edges)-1] {
-				edges = append(edges, x)
-			}
+	if lo > leastRatio && hi/lo > 20 && hi-mid > 4*(mid-lo) {
+		edges := make([]float64, 21)
+		for i := range edges {
+			part := float64(i) / 20
+			edges[i] = rounded(math.Pow(lo, 1-part) * math.Pow(hi, part))
 		}
 		return edges
 	}
 	step := roundStep((hi/2 - lo/2) / 9.5)
-	if step == 0 || math.IsInf(step, 1) {
+	if step == 0 {
 		return []float64{hi}
 	}
 	var edges []float64
-	for i := math.Ceil(lo / step); len(edges) < 40; i++ {
+	for i := math.Ceil(lo / step); ; i++ {
 		x := i * step
 		if x > hi+step/2 || x-x != 0 || len(edges) > 0 && x <= edges[len(edges)-1] {
 			break
@@ -235,17 +234,12 @@ func (f *feature) quantile(share float64) float64 {
 			return f.edges[k]
 		}
 	}
-	if len(f.edges) == 0 {
-		return 0
-	}
 	return f.edges[len(f.edges)-1]
 }
 
-// roundStep is 1, 2, 2.5 or 5 times a power of ten, the least that is not below x.
+// roundStep is 1, 2, 2.5 or 5 times a power of ten, the least that is not below x, which is
+// finite and not negative; 0 where x is 0.
 func roundStep(x float64) float64 {
-	if !(x > 0) || math.IsInf(x, 1) {
-		return 0
-	}
 	tens := math.Pow(10, math.Floor(math.Log10(x)))
 	for _, m := range []float64{1, 2, 2.5, 5} {
 		if m*tens >= x {

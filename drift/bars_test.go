@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -25,6 +27,13 @@ func TestBarsCoverAllRows(t *testing.T) {
 		"inf": {inf, -inf, nan, 1}, "only inf": {inf}, "huge": many(func() float64 { return (r.Float64() - 0.5) * math.MaxFloat64 * 2 }),
 		"tiny": many(func() float64 { return r.Float64() * 5e-320 }), "close": many(func() float64 { return 1e16 + float64(r.IntN(100)) }),
 		"skew": many(func() float64 { return math.Exp(3 * r.NormFloat64()) }), "counts": many(func() float64 { return float64(r.IntN(30)) }),
+		"three apart": many(func() float64 { return float64(3*r.IntN(30)) * 5e-324 }), "one apart": many(func() float64 { return float64(r.IntN(90)) * 5e-324 }),
+		"unknown is the largest": many(func() float64 {
+			if r.IntN(20) == 0 {
+				return math.MaxFloat64
+			}
+			return 1 + float64(r.IntN(100))
+		}),
 	}
 	for name, ref := range columns {
 		for with, cur := range columns {
@@ -92,6 +101,177 @@ func TestBarsAreTheHistogram(t *testing.T) {
 		}
 		if off := bars[k].Reference - float64(n)/float64(len(v)); math.Abs(off) > 0.002 {
 			t.Errorf("%s: %.4f, want %.4f", bars[k].Label, bars[k].Reference, float64(n)/float64(len(v)))
+		}
+	}
+}
+
+// By hand: categories, what is not among them and what is missing.
+func TestCategoryBarsByHand(t *testing.T) {
+	bars := func(ref, cur []string) []Bar {
+		w := newWindow(fitted(t, Categories("c", ref)))
+		for _, s := range cur {
+			observeCategory(w, s)
+		}
+		return w.columns[0].bars(w.columns[0].observed())
+	}
+	for _, c := range []struct {
+		ref, cur string
+		want     []Bar
+	}{
+		{"a a a b", "a b", []Bar{{"a", 0.75, 0.5}, {"b", 0.25, 0.5}}},
+		{"a b b b", "a a", []Bar{{"b", 0.75, 0}, {"a", 0.25, 1}}},
+		{"a a a ", "a a", []Bar{{"a", 0.75, 1}, {"missing", 0.25, 0}}},
+		{"a b", "a  b ", []Bar{{"a", 0.5, 0.25}, {"b", 0.5, 0.25}, {"missing", 0, 0.5}}},
+		{"a b", "a x y b", []Bar{{"a", 0.5, 0.25}, {"b", 0.5, 0.25}, {"unseen", 0, 0.5}}},
+	} {
+		if got := bars(strings.Split(c.ref, " "), strings.Split(c.cur, " ")); !slices.Equal(got, c.want) {
+			t.Errorf("%q beside %q: %v, want %v", c.cur, c.ref, got, c.want)
+		}
+	}
+	// Of more than 24 the most frequent ones on either side are kept, as shares of their side.
+	of := func(n, each int) (out []string) {
+		for i := range n * each {
+			out = append(out, fmt.Sprint("c", i%n))
+		}
+		return out
+	}
+	last := func(b []Bar) Bar { return b[len(b)-1] }
+	if b := bars(of(24, 1), of(24, 1)); len(b) != 24 || last(b).Label == "other" {
+		t.Errorf("24 categories: %v", b)
+	}
+	if b := bars(of(25, 1), of(25, 1)); len(b) != 24 || last(b) != (Bar{"other", 2.0 / 25, 2.0 / 25}) {
+		t.Errorf("25 categories: %v", b)
+	}
+	few, many := append(of(30, 1), "z", "z", "z"), of(31, 50)
+	if b := bars(few, append(many, "c30")); b[0] != (Bar{"z", 3.0 / 33, 0}) {
+		t.Errorf("a tenth of the few of the reference: %v", b)
+	}
+	if b := bars(append(many, "z"), few); last(b).Label != "other" || b[22] != (Bar{"z", 1.0 / 1551, 3.0 / 33}) {
+		t.Errorf("a tenth of the few of the window: %v", b)
+	}
+}
+
+// By hand: a value each, where there are few.
+func TestValueBarsByHand(t *testing.T) {
+	bars := func(ref, cur []float64) []Bar {
+		f := fitted(t, Numbers("x", ref)).features[0]
+		o := observed{rows: len(cur), present: len(cur), counts: make([]int, len(f.counts))}
+		for _, x := range cur {
+			o.counts[cellOf(f.edges, x)]++
+		}
+		return f.bars(o)
+	}
+	if got, want := bars([]float64{0, 0, 1, 5}, []float64{5, 0, 5, 5}), []Bar{{"0", 0.5, 0.25}, {"1", 0.25, 0}, {"5", 0.25, 0.75}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got, want := bars([]float64{0, 0, 1, 5}, []float64{5, 0.5, 7, -1}), []Bar{{"0", 0.5, 0}, {"1", 0.25, 0}, {"5", 0.25, 0.25}, {"other", 0, 0.75}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	values := make([]float64, 25)
+	for i := range values {
+		values[i] = float64(i)
+	}
+	if got := bars(values[:24], values[:1]); len(got) != 24 || got[23] != (Bar{"23", 1.0 / 24, 0}) {
+		t.Errorf("24 values: %v", got)
+	}
+	if got := bars(values, values); got[0].Label != "up to 0" {
+		t.Errorf("25 values: %v", got)
+	}
+}
+
+// cut is a feature of so many rows up to each edge, and beyond the last.
+func cut(edges []float64, counts ...int64) *feature {
+	f := &feature{name: "x", kind: numeric, edges: edges, counts: counts}
+	for _, c := range counts {
+		f.present += c
+	}
+	return f
+}
+
+// By hand: ranges of a half from 4 to 10, over which those between 4 and 9.8 are spread evenly.
+func TestRangeBarsByHand(t *testing.T) {
+	f := cut([]float64{0, 4, 9.8}, 1, 49, 49, 1)
+	got := f.bars(observed{rows: 20, present: 20, counts: []int{3, 1, 12, 4}})
+	want := []Bar{{"up to 4", 0.5, 0.2}}
+	for i := range 12 {
+		wide := 0.5
+		if i == 11 {
+			wide = 0.3
+		}
+		label := fmt.Sprintf("%v to %v", 4+float64(i)/2, 4.5+float64(i)/2)
+		want = append(want, Bar{label, 0.49 * wide / 5.8, 0.6 * wide / 5.8})
+	}
+	want = append(want, Bar{"above 10", 0.01, 0.2})
+	if !slices.EqualFunc(got, want, func(a, b Bar) bool {
+		return a.Label == b.Label && math.Abs(a.Reference-b.Reference) < 1e-12 && math.Abs(a.Current-b.Current) < 1e-12
+	}) {
+		t.Errorf("%v\nwant %v", got, want)
+	}
+}
+
+// By hand: round numbers from where 2 % of the rows are to where 98 % are, or twenty steps of one ratio, which
+// from 1 to 1000 are the preferred numbers.
+func TestDrawnEdges(t *testing.T) {
+	from := func(first, step float64, n int) (out []float64) {
+		for i := range n {
+			out = append(out, first+float64(i)*step)
+		}
+		return out
+	}
+	preferred := []float64{1, 1.41, 2, 2.82, 3.98, 5.62, 7.94, 11.2, 15.8, 22.4, 31.6, 44.7, 63.1, 89.1, 126, 178, 251, 355, 501, 708, 1000}
+	for _, c := range []struct{ edges, want []float64 }{
+		{[]float64{1, 10, 1000}, preferred},
+		{[]float64{1, 2, 20}, from(1, 1, 20)},         // not more than 20 times as much
+		{[]float64{1, 201, 1001}, from(100, 100, 10)}, // not more than 4 times as far above the middle as below
+		{[]float64{0, 10, 1000}, from(0, 100, 11)},    // no ratio to 0
+		{[]float64{-1000, -100, -1}, from(-1000, 100, 11)},
+		{[]float64{0, 5, 10.5}, from(0, 1, 12)}, // half a step beyond
+		{[]float64{1e-300, 1e-299, 1e-297}, from(1e-298, 1e-298, 10)},
+	} {
+		got := cut(c.edges, 2, 48, 48, 2).drawnEdges()
+		if !slices.EqualFunc(got, c.want, func(a, b float64) bool { return math.Abs(a-b) <= 1e-12*math.Abs(b) }) {
+			t.Errorf("%v: %v, want %v", c.edges, got, c.want)
+		}
+	}
+	for _, c := range []struct{ edges, want []float64 }{ // by ratio: the first two and the last
+		{[]float64{1, 2, 21}, []float64{1, 1.16, 21}},
+		{[]float64{1, 200, 1001}, []float64{1, 1.41, 1000}},
+		{[]float64{1, 10, math.MaxFloat64}, []float64{1, 2.59e15, math.MaxFloat64}},
+	} {
+		if got := cut(c.edges, 2, 48, 48, 2).drawnEdges(); len(got) != 21 || got[0] != c.want[0] || got[1] != c.want[1] || got[20] != c.want[2] {
+			t.Errorf("%v: %v, want %v", c.edges, got, c.want)
+		}
+	}
+	for _, f := range []*feature{cut([]float64{7}, 5, 0), cut([]float64{7}, 0, 5), cut([]float64{6, 7}, 0, 5, 0)} {
+		if got := f.drawnEdges(); !slices.Equal(got, []float64{7}) {
+			t.Errorf("%v: %v, want 7", f.counts, got)
+		}
+	}
+}
+
+func TestRoundNumbers(t *testing.T) {
+	for x, want := range map[float64]float64{0: 0, 1: 1, 1.01: 2, 2: 2, 2.1: 2.5, 2.5: 2.5, 2.6: 5, 5: 5, 5.1: 10, 10: 10, 300: 500} {
+		if got := roundStep(x); got != want {
+			t.Errorf("a step of %v for %v, want %v", got, x, want)
+		}
+	}
+	for x, want := range map[float64]float64{1234: 1230, 0.0012345: 0.00123, 999.6: 1000, math.MaxFloat64: math.MaxFloat64} {
+		if got := rounded(x); got != want {
+			t.Errorf("%v is rounded to %v, want %v", x, got, want)
+		}
+	}
+	for _, c := range []struct {
+		values []float64
+		want   string
+	}{
+		{[]float64{-0.5, 0, 1, 9999999, 1e7, 12345678}, "-0.5 0 1 9999999 1e+07 1.23457e+07"},
+		{[]float64{-1e7, -9999999, 1234567.5}, "-1e+07 -9999999 1.23457e+06"},
+		{[]float64{1.0000001, 1.0000002}, "1.0000001 1.0000002"},
+		{[]float64{0.1, 0.1000000001}, "0.1 0.1000000001"},
+		{[]float64{1, 1.0000000000000002}, "1 1.0000000000000002"},
+	} {
+		if got := strings.Join(labels(c.values), " "); got != c.want {
+			t.Errorf("%v are written %q, want %q", c.values, got, c.want)
 		}
 	}
 }
