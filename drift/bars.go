@@ -49,7 +49,9 @@ func (r *Report) follow(before *Report) {
 
 // alarmed marks the newest moment as one with an alert.
 func (r *FeatureReport) alarmed() {
-	r.History[len(r.History)-1].Alarm = true
+	if k := len(r.History); k > 0 {
+		r.History[k-1].Alarm = true
+	}
 }
 
 // alerted takes over which features an alert has named.

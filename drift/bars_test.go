@@ -118,13 +118,13 @@ func TestCategoryBarsByHand(t *testing.T) {
 		ref, cur string
 		want     []Bar
 	}{
-		{"a a a b", "a b", []Bar{{"a", 0.75, 0.5}, {"b", 0.25, 0.5}}},
-		{"a b b b", "a a", []Bar{{"b", 0.75, 0}, {"a", 0.25, 1}}},
-		{"a a a ", "a a", []Bar{{"a", 0.75, 1}, {"missing", 0.25, 0}}},
-		{"a b", "a  b ", []Bar{{"a", 0.5, 0.25}, {"b", 0.5, 0.25}, {"missing", 0, 0.5}}},
-		{"a b", "a x y b", []Bar{{"a", 0.5, 0.25}, {"b", 0.5, 0.25}, {"unseen", 0, 0.5}}},
+		{"a,a,a,b", "a,b", []Bar{{"a", 0.75, 0.5}, {"b", 0.25, 0.5}}},
+		{"a,b,b,b", "a,a", []Bar{{"b", 0.75, 0}, {"a", 0.25, 1}}},
+		{"a,a,a,", "a,a", []Bar{{"a", 0.75, 1}, {"missing", 0.25, 0}}},
+		{"a,b", "a,,b,", []Bar{{"a", 0.5, 0.25}, {"b", 0.5, 0.25}, {"missing", 0, 0.5}}},
+		{"a,b", "a,x,y,b", []Bar{{"a", 0.5, 0.25}, {"b", 0.5, 0.25}, {"unseen", 0, 0.5}}},
 	} {
-		if got := bars(strings.Split(c.ref, " "), strings.Split(c.cur, " ")); !slices.Equal(got, c.want) {
+		if got := bars(strings.Split(c.ref, ","), strings.Split(c.cur, ",")); !slices.Equal(got, c.want) {
 			t.Errorf("%q beside %q: %v, want %v", c.cur, c.ref, got, c.want)
 		}
 	}

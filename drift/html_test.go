@@ -128,6 +128,128 @@ func TestBarsAreDrawnToScale(t *testing.T) {
 	}
 }
 
+// svgs are the pictures of a page, a line for each element.
+func svgs(page string) (all []string) {
+	for _, s := range strings.Split(page, "<svg ")[1:] {
+		s, _, _ = strings.Cut(s, "</svg>")
+		all = append(all, strings.ReplaceAll(s, "><", ">\n<"))
+	}
+	return all
+}
+
+// By hand: a field of 674 by 156 right of 46 and above 170, the highest line at the next round
+// number; three bars are in slots of 224.67, three moments 325 apart.
+func TestPicturesByHand(t *testing.T) {
+	const bars = `viewBox="0 0 720 194" role="img" aria-label="age, reference against this window">
+<line class="grid" x1="46.0" x2="720.0" y1="170.0" y2="170.0"/>
+<text class="tick" x="40.0" y="173.5">0%</text>
+<line class="grid" x1="46.0" x2="720.0" y1="118.0" y2="118.0"/>
+<text class="tick" x="40.0" y="121.5">20%</text>
+<line class="grid" x1="46.0" x2="720.0" y1="66.0" y2="66.0"/>
+<text class="tick" x="40.0" y="69.5">40%</text>
+<line class="grid" x1="46.0" x2="720.0" y1="14.0" y2="14.0"/>
+<text class="tick" x="40.0" y="17.5">60%</text>
+<g>
+<title>up to 18: 20.0%, reference 60.0%</title>
+<rect class="ref" x="124.3" y="14.0" width="34.0" height="156.0"/>
+<rect class="cur" x="158.3" y="118.0" width="34.0" height="52.0"/>
+<text class="under" x="158.3" y="186.0">up to 18</text>
+</g>
+<g>
+<title>18 to 60: 40.0%, reference 20.0%</title>
+<rect class="ref" x="349.0" y="118.0" width="34.0" height="52.0"/>
+<rect class="cur" x="383.0" y="66.0" width="34.0" height="104.0"/>
+<text class="under" x="383.0" y="186.0">18 to 60</text>
+</g>
+<g>
+<title>above 60: 40.0%, reference 20.0%</title>
+<rect class="ref" x="573.7" y="118.0" width="34.0" height="52.0"/>
+<rect class="cur" x="607.7" y="66.0" width="34.0" height="104.0"/>
+<text class="under" x="607.7" y="186.0">above 60</text>
+</g>
+`
+	const timeline = `viewBox="0 0 720 194" role="img" aria-label="age, effect per window">
+<line class="grid" x1="46.0" x2="720.0" y1="170.0" y2="170.0"/>
+<text class="tick" x="40.0" y="173.5">0</text>
+<line class="grid" x1="46.0" x2="720.0" y1="118.0" y2="118.0"/>
+<text class="tick" x="40.0" y="121.5">0.1</text>
+<line class="grid" x1="46.0" x2="720.0" y1="66.0" y2="66.0"/>
+<text class="tick" x="40.0" y="69.5">0.2</text>
+<line class="grid" x1="46.0" x2="720.0" y1="14.0" y2="14.0"/>
+<text class="tick" x="40.0" y="17.5">0.3</text>
+<polyline class="line" points="58.0,118.0 383.0,14.0 708.0,66.0"/>
+<circle class="calm" cx="58.0" cy="118.0" r="3.5">
+<title>2011-05-01 01:00:00: effect 0.100, p 0.5, 150 rows, stable</title>
+</circle>
+<line class="alarm" x1="383.0" x2="383.0" y1="4" y2="170.0"/>
+<circle class="hit" cx="383.0" cy="14.0" r="3.5">
+<title>2011-05-01 02:00:00: effect 0.300, p 0.002, 160 rows, drift, alert</title>
+</circle>
+<circle class="hit" cx="708.0" cy="66.0" r="3.5">
+<title>2011-05-01 03:00:00: effect 0.200, p 0.001, 200 rows, drift</title>
+</circle>
+<text class="from" x="46.0" y="187.0">2011-05-01 01:00</text>
+<text class="tick" x="720.0" y="187.0">2011-05-01 03:00</text>
+`
+	page, _ := pageOf(t, smallReport())
+	got := svgs(strings.ReplaceAll(page, ">\n<", "><"))
+	for i, want := range []string{bars, timeline} {
+		if len(got) != 2 || strings.TrimSpace(got[i]) != strings.TrimSpace(want) {
+			t.Errorf("picture %d of %d:\n%s\nwant\n%s", i, len(got), got[i], want)
+		}
+	}
+	// Eight slots of 84.25 have no room for 18 letters of 7: they are written aslant, and the bars are narrower. The
+	// highest line is that of 15 %, and 12.5 % are 130 high.
+	rep := &Report{Features: []FeatureReport{{Name: "x"}}}
+	for range 8 {
+		rep.Features[0].Bars = append(rep.Features[0].Bars, Bar{"a label of twenty-one", 0.125, 0.125})
+	}
+	page, _ = pageOf(t, rep)
+	for _, want := range []string{
+		`<svg viewBox="0 0 720 264" `, `<rect class="ref" x="54.4" y="40.0" width="33.7" height="130.0"/>`,
+		`<text class="label" transform="translate(91.1 183.0) rotate(-40)">a label of twenty…</text>`,
+		`<text class="tick" x="40.0" y="121.5">5%</text>`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+}
+
+// What is said where there is something to say.
+func TestPageByHand(t *testing.T) {
+	page, _ := pageOf(t, smallReport())
+	for _, want := range []string{
+		">1 of 2 features drifted.<", "<p>200 rows, 2011-05-01 02:00:00 to 2011-05-01 03:00:00 UTC, against reference <code>0123456789ab</code>.</p>",
+		"<p>Effect 0.300, p 0.001. The least PSI that this window could have shown to be significant is 0.070. An alert about it stands.</p>",
+		"<p>Effect 0.000, p 1.</p>",
+		`<tr><th scope="row">ks exact</th><td>0.25</td><td>0.0005</td><td>0.25</td><td>0</td><td>5000</td><td>198</td></tr>`,
+		`<tr><th scope="row">psi reference bins</th><td>0.31</td><td>-</td><td>0.3</td><td>0.01</td><td>5000</td><td>198</td></tr>`,
+		`<td>-</td><td>-</td><td>-</td><td>-</td><td>-</td><td class="text">-</td></tr>`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if n := strings.Count(page, "<figure>"); n != 2 {
+		t.Errorf("%d figures, one feature has bars and a history", n)
+	}
+	of := func(n int) string {
+		rep := &Report{}
+		for i := range n {
+			rep.Features = append(rep.Features, FeatureReport{Name: fmt.Sprint("x", i)})
+		}
+		page, _ := pageOf(t, rep)
+		return page
+	}
+	if page := of(drawnFeatures); strings.Contains(page, "Pictures follow") || strings.Count(page, "<a href=") != drawnFeatures {
+		t.Error("as many features as are drawn are not all drawn")
+	}
+	if page := of(drawnFeatures + 1); !strings.Contains(page, "Pictures follow for the first 100.") || strings.Count(page, "<a href=") != drawnFeatures {
+		t.Error("of one feature more it is not said that it is not drawn")
+	}
+}
+
 // The same report gives the same bytes, after a way through JSON too.
 func TestReportsAreReproducible(t *testing.T) {
 	rep := watched(t)
