@@ -169,7 +169,7 @@ func (l *labelled) calibrated() []float64 {
 		g := group{p: p, n: p + float64(l.negatives[k]), to: k + 1}
 		for len(groups) > 0 {
 			last := groups[len(groups)-1]
-			if g.n > 0 && last.n > 0 && last.p*g.n < g.p*last.n {
+			if last.p*g.n < g.p*last.n { // never if either is empty
 				break
 			}
 			g.p += last.p
