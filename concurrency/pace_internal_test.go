@@ -36,6 +36,8 @@ func TestPaceLearns(t *testing.T) {
 		{"less if they come close to their deadline", 100, 40, 100, 1, 800 * time.Millisecond, false, 100, 28},
 		{"by 30 % at most", 100, 200, 100, 1, 500 * time.Millisecond, false, 100, 140},
 		{"to what the rate lets through in time", 100, 80, 100, 1, 500 * time.Millisecond, false, 100, 70},
+		{"and two fifths of their time is no time to spare", 100, 80, 100, 1, 400 * time.Millisecond, false, 100, 70},
+		{"eight results count half", 100, 40, 8, 1, 500 * time.Millisecond, false, 77, 40},
 		{"but not while calls have time to spare: fewer in flight would bring a lower rate still", 100, 80, 50, 1, 300 * time.Millisecond, false, 75, 88},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -281,7 +283,9 @@ func TestPaceWindow(t *testing.T) {
 		{"fewer after half a second", 15, 500 * ms, 1, 0, 0, 30},
 		{"none", 0, 500 * ms, 1, 0, 0, 0},
 		{"too short to tell", 1000, 9 * ms, 1, 0, 0, 0},
+		{"just long enough", 16, 10 * ms, 1, 0, 0, 1600},
 		{"a call takes longer", 16, 100 * ms, 1, 200 * ms, 0, 0},
+		{"a call takes that long", 16, 100 * ms, 1, 100 * ms, 0, 160},
 		{"but it does not wait for ever", 16, 500 * ms, 1, 2 * time.Second, 0, 32},
 		{"nothing in flight", 16, 100 * ms, 0, 0, 0, 0},
 		{"time without work does not count", 16, 1100 * ms, 1, 0, time.Second, 160},
@@ -305,6 +309,46 @@ func TestPaceWindow(t *testing.T) {
 	}
 }
 
+// How long a call takes is the mean over the units of the last window that had any.
+func TestPaceLatency(t *testing.T) {
+	const ms = time.Millisecond
+	var p pace
+	p.came(1)
+	p.good(2, 30*ms, 10*ms, time.Second)
+	p.good(1, 60*ms, 10*ms, time.Second)
+	if p.roll(longest, 1); p.latency != float64(30*ms) {
+		t.Errorf("two units took 20 ms and one 50: %v", time.Duration(p.latency))
+	}
+	p.came(1) // and failed
+	if p.roll(2*longest, 1); p.window.results != 0 || p.latency != float64(30*ms) {
+		t.Errorf("a window without a good result says nothing: %v", time.Duration(p.latency))
+	}
+}
+
+// A call that ends at its deadline is in time.
+func TestPaceJudgesTheDeadlineItself(t *testing.T) {
+	var p pace
+	p.good(1, time.Second, 0, time.Second)
+	if p.window.late != 0 || p.window.judgedLate != 0 {
+		t.Errorf("%d late, %d of those that are judged", p.window.late, p.window.judgedLate)
+	}
+	p.good(1, time.Second+1, 0, time.Second)
+	if p.window.late != 1 || p.window.judgedLate != 1 {
+		t.Errorf("a nanosecond later: %d late, %d of those that are judged", p.window.late, p.window.judgedLate)
+	}
+}
+
+// Nobody was refused, but if more than three in ten are late more was asked for than there is.
+func TestPaceOfLateCallsIsSaturated(t *testing.T) {
+	for late, want := range map[int64]float64{0: 100, 6: 100, 7: 90} {
+		p := pace{rate: 100e-9, perTime: 60e-9}
+		p.window = paceWindow{results: 20, came: 80, good: 80, late: late}
+		if p.learn(1e9, time.Second); math.Abs(p.rate*1e9-want) > 1e-6 {
+			t.Errorf("%d of 20 are late: the rate is %.2f, want %.2f", late, p.rate*1e9, want)
+		}
+	}
+}
+
 func TestPaceRoom(t *testing.T) {
 	p := pace{}
 	if got := p.room(time.Millisecond); got != firstUnits {
@@ -314,6 +358,96 @@ func TestPaceRoom(t *testing.T) {
 	if a, b, c := p.room(time.Second), p.room(time.Second/2), p.room(-time.Second); a != 100 || b != 50 || c != 1 {
 		t.Errorf("room for 1 s, half of it and none: %v, %v, %v", a, b, c)
 	}
+}
+
+// The time in which nothing is in flight is in no window, whoever asks.
+func TestAdmissionPausesWithNothingInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a Admission
+		one, err := a.Acquire(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := a.Acquire(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+		one.Done(nil)
+		time.Sleep(10 * time.Millisecond)
+		two.Done(nil)
+		time.Sleep(10 * time.Second)
+		if one, err = a.Acquire(t.Context(), 1); err != nil || a.pace.window.began != 10*time.Second {
+			t.Errorf("20 ms before the window began it is said to have begun, at %v: %v", a.pace.window.began, err)
+		}
+		one.Done(nil)
+	})
+}
+
+// With nothing in flight a call of any weight is admitted, but not one that has no time left.
+func TestAdmissionFits(t *testing.T) {
+	var a Admission
+	for _, c := range []struct {
+		n    int64
+		left time.Duration
+		want bool
+	}{{2, 1, true}, {2, 0, false}, {2, -1, false}} {
+		a.pace.perTime = 1e-9
+		if got := a.fits(&applicant{n: c.n, until: time.Hour + c.left}, time.Hour); got != c.want {
+			t.Errorf("%d units with %v left, nothing in flight: %v", c.n, c.left, got)
+		}
+	}
+}
+
+// A limiter that nobody waits for has nothing to lend.
+func TestAdmissionLends(t *testing.T) {
+	for waiting, want := range map[int]bool{-1: false, 0: false, 1: true} {
+		a := Admission{MaxWaiting: waiting}
+		if got := a.mark() != nil; got != want {
+			t.Errorf("%d may wait: it lends: %v", waiting, got)
+		}
+	}
+	a := Admission{MaxWaiting: 1}
+	p, err := a.Acquire(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = a.Acquire(p.Context(t.Context()), 0); !errors.Is(err, ErrRejected) {
+		t.Errorf("no units below a permit: %v", err)
+	}
+	p.Done(nil)
+}
+
+// Errors say what was in the way, and for how long.
+func TestAdmissionErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := Admission{MaxWaiting: 1}
+		gone, err := a.Acquire(t.Context(), 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stays, err := a.Acquire(t.Context(), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := context.DeadlineExceeded
+		gone.Done(&left)
+		time.Sleep(300 * time.Millisecond)
+		for _, c := range []struct {
+			n      int64
+			err    string
+			waited time.Duration
+		}{
+			{11, "concurrency: rejected: admission: 8 units in flight leave no room for 11 within 1s", 0},
+			{10, "concurrency: rejected: admission: no room for 10 units after 1s", time.Second}, // would fit alone
+		} {
+			start := time.Now()
+			if _, err := a.Acquire(t.Context(), c.n); err == nil || err.Error() != c.err || time.Since(start) != c.waited {
+				t.Errorf("after %v, want %v: %v", time.Since(start), c.waited, err)
+			}
+		}
+		stays.Done(nil)
+	})
 }
 
 func TestRanks(t *testing.T) {
