@@ -158,50 +158,36 @@ func (v *visitor) add(n ast.Node) {
 	}
 }
 
-// keep notes the site, but for mutants that do not compile.
+// keep notes the site, for the mutants that are to be switched.
 func (v *visitor) keep(n ast.Node, ms []*mutant, whole bool) {
-	if whole || v.suspect(n) {
-		for _, m := range ms {
-			if m.status != "" {
-				continue
-			}
-			if _, _, _, errs := v.check(v.with(m)); len(errs) > 0 {
-				m.status = notViable
-			}
-		}
-	}
-	ms = slices.DeleteFunc(slices.Clone(ms), func(m *mutant) bool { return m.status != "" })
 	start, end := v.fset.Position(n.Pos()).Offset, v.fset.Position(n.End()).Offset
-	if whole && bytes.ContainsRune(v.text[v.file][start:end], '\n') {
-		// Beside itself it would move what follows.
+	ms = slices.DeleteFunc(slices.Clone(ms), func(m *mutant) bool { return m.status != "" })
+	switch b, ok := n.(*ast.BinaryExpr); {
+	case ok && b.Op == token.ADD && v.isString(b):
+		for _, m := range ms {
+			m.status = notViable
+		}
+		return
+	case ok && b.Op == token.MUL && v.isZero(b.Y), whole && bytes.ContainsRune(v.text[v.file][start:end], '\n'):
+		// What is divided by 0 the compiler may refuse; a constant beside itself would move what follows.
 		for _, m := range ms {
 			m.alone = true
 		}
 		return
 	}
 	if len(ms) > 0 {
-		v.sites = append(v.sites, &site{
-			node: n, start: start, end: end, mutants: ms, whole: whole,
-		})
+		v.sites = append(v.sites, &site{node: n, start: start, end: end, mutants: ms, whole: whole})
 	}
 }
 
-// suspect says whether changing the operator of what is no constant may be
-// refused by a compiler: strings that are joined, a product with 0.
-func (v *visitor) suspect(n ast.Node) bool {
-	b, ok := n.(*ast.BinaryExpr)
-	if !ok {
-		return false
-	}
-	switch b.Op {
-	case token.ADD:
-		t, ok := v.info.Types[b].Type.Underlying().(*types.Basic)
-		return ok && t.Info()&types.IsString != 0
-	case token.MUL:
-		y := v.info.Types[b.Y].Value
-		return y != nil && constant.Sign(y) == 0
-	}
-	return false
+func (v *visitor) isString(e ast.Expr) bool {
+	t, ok := v.info.Types[e].Type.Underlying().(*types.Basic)
+	return ok && t.Info()&types.IsString != 0
+}
+
+func (v *visitor) isZero(e ast.Expr) bool {
+	value := v.info.Types[e].Value
+	return value != nil && constant.Sign(value) == 0
 }
 
 // writer rewrites one file. Line breaks stay where they are: comments, and the
