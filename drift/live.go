@@ -108,7 +108,12 @@ func (c *column) add(place int, rows uint64, l *lanes) (full bool) {
 	if c.base[atRows].CompareAndSwap(n, n+1) {
 		return n+1 == rows
 	}
-	n = c.base[atRows].Add(1)
+	return c.met(rows)
+}
+
+// met counts the row of a writer who has met another.
+func (c *column) met(rows uint64) (full bool) {
+	n := c.base[atRows].Add(1)
 	if c.clashes.Add(1) == clashLimit {
 		c.split(stripeCount())
 	}

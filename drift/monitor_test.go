@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -171,8 +172,8 @@ func TestRebase(t *testing.T) {
 		}
 	}
 	for _, none := range []*Reference{nil, {}} {
-		if err := m.Rebase(none); err == nil {
-			t.Error("rebased on nothing")
+		if err := m.Rebase(none); err == nil || err.Error() != "drift: cannot rebase on an empty reference" {
+			t.Errorf("rebased on nothing: %v", err)
 		}
 	}
 	if m.Report().Reference != now.ID() {
@@ -190,14 +191,26 @@ func TestNewMonitorRefuses(t *testing.T) {
 		"MinEffect":         {MinEffect: math.NaN()},
 		"Confirm":           {Confirm: -1},
 		"Recover":           {Recover: -1},
+		"FDR is -0.1":       {FDR: -0.1},
+		"FDR is NaN":        {FDR: math.NaN()},
+		"MinEffect is +Inf": {MinEffect: math.Inf(1)},
+		"MinLoss is NaN":    {MinLoss: math.NaN()},
+		"MinLoss is +Inf":   {MinLoss: math.Inf(1)},
+		"Confirm (101)":     {Confirm: 101},
+		"Labels (-1ns)":     {Labels: -1},
+		"Waiting (-1)":      {Waiting: -1},
 	} {
-		if _, err := NewMonitor(ref, o); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := NewMonitor(ref, o)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "row 1") {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+	if _, err := NewMonitor(ref, &MonitorOptions{Confirm: 100, FDR: 0.999, MinEffect: math.Inf(-1), MinLoss: math.Inf(-1), Cooldown: -1}); err != nil {
+		t.Errorf("within the limits: %v", err)
+	}
 	for _, none := range []*Reference{nil, {}} {
-		if _, err := NewMonitor(none, nil); err == nil {
-			t.Error("a monitor without a reference")
+		if _, err := NewMonitor(none, nil); err == nil || err.Error() != "drift: a monitor needs a reference made by Fit or read back" {
+			t.Errorf("a monitor without a reference: %v", err)
 		}
 	}
 	m := monitor(t, ref, nil)
@@ -215,6 +228,23 @@ func TestNewMonitorRefuses(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+func TestMonitorDefaults(t *testing.T) {
+	weights := map[string]float64{"x": 3}
+	m := monitor(t, fitted(t, Numbers("x", []float64{1})), &MonitorOptions{Weights: weights})
+	weights["x"] = -1 // the caller's
+	if m.opt.Now == nil {
+		t.Error("there is no clock")
+	}
+	m.opt.Now = nil
+	want := MonitorOptions{
+		Window: Tumbling(5000), FalseAlarm: 720 * time.Hour, FDR: 0.05, MinEffect: 0.1, MinLoss: 0.05, Confirm: 2, Recover: 3,
+		Cooldown: time.Hour, Weights: map[string]float64{"x": 3}, Labels: 24 * time.Hour, Waiting: 100_000,
+	}
+	if !reflect.DeepEqual(m.opt, want) {
+		t.Errorf("%+v, want %+v", m.opt, want)
+	}
+}
 
 func TestVerdicts(t *testing.T) {
 	w := newWorld(6)
@@ -527,8 +557,8 @@ func TestWatch(t *testing.T) {
 		})
 		go func() { done <- watch(ctx) }()
 		synctest.Wait()
-		if err := watch(ctx); err == nil {
-			t.Error("two watchers of one monitor")
+		if err := watch(ctx); err == nil || err.Error() != "drift: the monitor is watched already" {
+			t.Errorf("two watchers of one monitor: %v", err)
 		}
 		w.shift["normal"] = true
 		f.rows(1000, tick)
@@ -566,10 +596,91 @@ func TestWatch(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if err := m.Watch(nil)(t.Context()); err == nil {
-			t.Error("watched for nobody")
+		if err := m.Watch(nil)(t.Context()); err == nil || err.Error() != "drift: Watch needs a function to tell" {
+			t.Errorf("watched for nobody: %v", err)
 		}
 	})
+}
+
+// Rebase while an alert is being told, or tried again, makes it obsolete: it is told no more, and nothing in its place.
+func TestRebaseWhileTelling(t *testing.T) {
+	for name, result := range map[string]error{"told": nil, "refused": errors.New("not now")} {
+		synctest.Test(t, func(t *testing.T) {
+			clk, w := newClock(), newWorld(13, "normal")
+			of := traits[:1]
+			m := monitor(t, w.reference(t, 10_000, of), &MonitorOptions{Window: Tumbling(500), Now: clk.Now})
+			other := w.reference(t, 10_000, of)
+			calls := 0
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() {
+				done <- m.Watch(func(_ context.Context, a Alert) error {
+					if calls++; a.Feature.Name != "normal" {
+						t.Errorf("%s: told of %+v", name, a)
+					}
+					if err := m.Rebase(other); err != nil {
+						t.Error(err)
+					}
+					return result
+				})(ctx)
+			}()
+			w.feeder(t, m, of).rows(1000, clk.step(time.Millisecond))
+			synctest.Wait()
+			time.Sleep(10 * time.Minute)
+			stop()
+			if err := <-done; err != nil || calls != 1 {
+				t.Errorf("%s: %v after %d calls", name, err, calls)
+			}
+		})
+	}
+	m := &Monitor{alerts: []Alert{{ID: "a"}, {ID: "b"}}}
+	if m.told("b"); len(m.alerts) != 2 {
+		t.Errorf("what has not been told was removed: %+v", m.alerts)
+	}
+}
+
+// On the real clock too a window ends as the next begins, and one without an observation is none.
+func TestEveryOnTheRealClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := monitor(t, fitted(t, Numbers("x", normals(1, 500))), &MonitorOptions{Window: Every(time.Minute)})
+		h := handle(t, m, "x")
+		rows := func(n int) {
+			for range n {
+				h.Observe(0)
+			}
+		}
+		rows(120)
+		time.Sleep(time.Minute - time.Nanosecond)
+		rows(1)
+		time.Sleep(time.Nanosecond)
+		rows(130)
+		time.Sleep(time.Minute)
+		rep := m.Report()
+		if h := rep.Features[0].History; len(h) != 2 || h[0].Rows != 121 || h[1].Rows != 130 {
+			t.Errorf("%+v, want windows of 121 and 130 rows", h)
+		}
+		for range 5 {
+			time.Sleep(time.Minute)
+			rep = m.Report()
+		}
+		if h := rep.Features[0].History; len(h) != 2 {
+			t.Errorf("%d windows after five minutes of silence, want 2", len(h))
+		}
+	})
+}
+
+// Sixteen windows wait for Watch; who closes one more judges the oldest himself.
+func TestPendingWindows(t *testing.T) {
+	m := monitor(t, fitted(t, Numbers("x", normals(1, 500))), &MonitorOptions{Window: Tumbling(100), Now: newClock().Now})
+	h := handle(t, m, "x")
+	for closed := 1; closed <= 18; closed++ {
+		for range 100 {
+			h.Observe(0)
+		}
+		if want := min(closed, 16); len(m.pending) != want || (m.last != nil) != (closed > 16) {
+			t.Errorf("%d windows wait after %d have closed", len(m.pending), closed)
+		}
+	}
 }
 
 // With windows of time on the real clock, Watch closes what no observation does.
