@@ -26,6 +26,17 @@ func atMost(mean float64) int {
 	return k
 }
 
+// notBelow is the number of events below which a Poisson variable of this mean
+// stays with a probability of at most 1e-5.
+func notBelow(mean float64) int {
+	p, sum, k := math.Exp(-mean), 0.0, 0
+	for sum += p; sum <= 1e-5; sum += p {
+		k++
+		p *= mean / float64(k)
+	}
+	return k
+}
+
 // The P of a feature, over fresh references and windows without drift, rejects no
 // more often than it says, for each shape of feature. 1.5 is what the
 // package says of chi-square in the tail; the other tests are conservative.
