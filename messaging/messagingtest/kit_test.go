@@ -284,6 +284,7 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return ds, err
 		}}},
+		{"unsettled comes again", "acks are forgotten", &broken{settle: func(*brokenReceiver, context.Context, settlements) error { return nil }}},
 		{"unsettled comes again", "attempts always 1", change(func(d *driver.Delivery) { d.Attempt = 1 })},
 		{"settling twice", "the second is an error", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
 			if last != nil {
@@ -354,6 +355,9 @@ func TestRulesFindFaults(t *testing.T) {
 				return err
 			}
 			return nil
+		}}},
+		{"revoked deliveries are refused", "acks are forgotten", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
+			return r.Receiver.Settle(ctx, slices.DeleteFunc(slices.Clone(s), func(x driver.Settlement) bool { return x.Action == driver.Ack }))
 		}}},
 		{"revoked deliveries are refused", "Lost is never closed", change(func(d *driver.Delivery) { d.Lost = make(chan struct{}) })},
 		{"close ends waiting", "with another error", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
