@@ -15,7 +15,7 @@ import (
 )
 
 // receiver is a member of a group. One goroutine, run, joins the group and
-// stays in it; the client has one for each partition, ConsumeClaim, which fills
+// stays in it; another one keeps the lease; the client has one for each partition, ConsumeClaim, which fills
 // the claim's queue. Receive takes from the queues, Settle moves the frontiers
 // and commits them.
 type receiver struct {
@@ -31,6 +31,7 @@ type receiver struct {
 	gone    chan struct{} // closed when Close begins
 	ended   chan struct{} // closed when nothing of it runs any more
 	commits chan struct{} // holds one: who commits
+	unsure  chan struct{} // holds one: a lease is needed now
 
 	mu     sync.Mutex
 	closed bool
@@ -38,7 +39,8 @@ type receiver struct {
 	joined bool  // since Consume was called last
 	claims []*claim
 	turn   int
-	room   int // of a memo
+	room   int       // of a memo
+	sure   time.Time // until then nobody else has the claims
 }
 
 // Subscribe implements driver.Broker.
@@ -66,6 +68,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 		room:  memoRoom,
 		drain: min(s.Drain, config.Consumer.Group.Rebalance.Timeout-margin),
 		woken: make(chan struct{}, 1), gone: make(chan struct{}), ended: make(chan struct{}), commits: make(chan struct{}, 1),
+		unsure: make(chan struct{}, 1),
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,6 +91,7 @@ func (r *receiver) live() {
 		<-r.gone
 		cancel()
 	})
+	wg.Go(func() { r.keepLease(ctx) })
 	r.run(ctx)
 	<-r.gone
 	_ = r.group.Close() // leaves the group; what it says has no reader any more
@@ -166,6 +170,10 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error
 	}
 	if r.err != nil {
 		return nil, due, r.err
+	}
+	if len(r.claims) > 0 && time.Until(r.sure) <= 0 {
+		wait.Ring(r.unsure)
+		return nil, due, nil // until the lease is renewed
 	}
 	r.turn++
 	for i := range r.claims {

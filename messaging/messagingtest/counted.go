@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,8 +109,12 @@ func (c *counted) settle(s *driver.Settlement) {
 	if !ok {
 		return // settled before
 	}
-	last := &c.past[d.ID][len(c.past[d.ID])-1]
-	last.over, last.as = time.Now(), s.Action
+	for i := range slices.Backward(c.past[d.ID]) {
+		if h := &c.past[d.ID][i]; h.position == d.Position && h.lane == d.Lane {
+			h.over, h.as = time.Now(), s.Action
+			break
+		}
+	}
 	if s.Action == driver.Requeue {
 		h.fates[turn-h.first] = putBack
 		return
