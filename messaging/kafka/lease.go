@@ -70,9 +70,9 @@ func (r *receiver) beat(ctx context.Context, session sarama.ConsumerGroupSession
 		}
 		answer, err := coordinator.Heartbeat(q)
 		switch {
-		case err != nil:
+		case err != nil: // it may be another one by now
 			_ = coordinator.Close()
-			return err
+			return errors.Join(err, r.broker.control.RefreshCoordinator(r.sub.Group))
 		case errors.Is(answer.Err, sarama.ErrNoError), errors.Is(answer.Err, sarama.ErrRebalanceInProgress):
 			return nil
 		case errors.Is(answer.Err, sarama.ErrNotCoordinatorForConsumer), errors.Is(answer.Err, sarama.ErrConsumerCoordinatorNotAvailable):
