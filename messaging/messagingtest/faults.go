@@ -117,12 +117,7 @@ func TestFaults(t *testing.T, open func(*testing.T) Harness, f Faults) {
 	}
 	enough()
 	writers.Wait()
-	for end := time.Now().Add(90 * time.Second); s.ledger.Counts().Lost > 0; time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.stuck()
-			break
-		}
-	}
+	s.drain()
 	stop()
 	s.members.Wait()
 	s.close(publisher)
@@ -241,6 +236,21 @@ func (s *siege) write(ctx context.Context, b *messaging.Broker) *sync.WaitGroup 
 		})
 	}
 	return &writers
+}
+
+// drain waits until nothing is missing, for as long as there is progress.
+func (s *siege) drain() {
+	missing, since := s.ledger.Counts().Lost, time.Now()
+	for missing > 0 {
+		time.Sleep(100 * time.Millisecond)
+		switch now := s.ledger.Counts().Lost; {
+		case now < missing:
+			missing, since = now, time.Now()
+		case time.Since(since) > 90*time.Second:
+			s.stuck()
+			return
+		}
+	}
 }
 
 func rest() { time.Sleep(time.Duration(500+rand.IntN(1500)) * time.Millisecond) }
