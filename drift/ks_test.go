@@ -186,25 +186,32 @@ func TestKSByHand(t *testing.T) {
 	}
 	// A gap of 100 of 5,000 is D = 1/50, times sqrt(2,500).
 	tied := func() []int { return []int{10_000} }
-	if s := ksScore(5000, 5000, 100, twoSided, tied, 0); s.Method != "ks limit" || s.Stat != 0.02 || math.Abs(s.P-0.26999967) > 1e-8 {
-		t.Errorf("%+v, want P = 0.27", s)
-	}
-	if s := ksScore(5000, 5000, 100, refAbove, tied, 0); s.Method != "ks-greater limit" || math.Abs(s.P-math.Exp(-2)) > 1e-15 {
-		t.Errorf("%+v, want P = exp(-2)", s)
+	for _, c := range []struct {
+		h       int64
+		z, both float64 // 2 sum (-1)^(k-1) exp(-2 k^2 z^2)
+	}{{100, 1, 0.26999967167735456}, {150, 1.5, 2 * (math.Exp(-4.5) - math.Exp(-18))}} {
+		if s := ksScore(5000, 5000, c.h, twoSided, tied, 0); s.Method != "ks limit" || s.Stat != c.z/50 || math.Abs(s.P-c.both) > 1e-14 {
+			t.Errorf("%+v, want P = %v", s, c.both)
+		}
+		if s, want := ksScore(5000, 5000, c.h, refAbove, tied, 0), math.Exp(-2*c.z*c.z); s.Method != "ks-greater limit" || math.Abs(s.P-want) > 1e-15 {
+			t.Errorf("%+v, want P = %v", s, want)
+		}
 	}
 }
 
 // The band of a one-sided distance is bounded to the other side too: without, it would be as wide as the smaller sample, and
 // so large ones would have no exact P.
 func TestKSGreaterIsExactForLargeSamples(t *testing.T) {
-	for _, c := range [][2]int{{20_000, 19_000}, {19_000, 20_000}} {
-		n, m := c[0], c[1]
-		_, ms := scaled(n, m)
-		h := int64(1.2 / math.Sqrt(float64(n)*float64(m)/float64(n+m)) * float64(n) * float64(ms))
-		s := ksScore(n, m, h, refAbove, nil, exactCells)
-		// The one-sample law is off by some 1/sqrt(points) of it.
-		if law := ksScore(n, m, h, refAbove, nil, 0); s.Method != "ks-greater exact" || math.Abs(s.P-law.P) > 0.02*s.P {
-			t.Errorf("%d and %d: %+v, by the one-sample law %v", n, m, s, law.P)
+	for _, c := range []struct {
+		n, m int
+		z    float64
+	}{{20_000, 19_000, 1.2}, {19_000, 20_000, 1.2}, {26_000, 25_999, 5}, {25_999, 26_000, 5}} {
+		_, ms := scaled(c.n, c.m)
+		h := int64(c.z / math.Sqrt(float64(c.n)*float64(c.m)/float64(c.n+c.m)) * float64(c.n) * float64(ms))
+		s := ksScore(c.n, c.m, h, refAbove, nil, exactCells)
+		// The one-sample law is off by some z/sqrt(points) of it.
+		if law := ksScore(c.n, c.m, h, refAbove, nil, 0); s.Method != "ks-greater exact" || math.Abs(s.P-law.P) > 0.1*s.P {
+			t.Errorf("%+v: %+v, by the one-sample law %v", c, s, law.P)
 		}
 	}
 }
