@@ -149,7 +149,7 @@ func (f *feature) numberBars(o observed) []Bar {
 			hi = f.edges[k]
 		}
 		width := hi/2 - lo/2 // halves, for values near the largest
-		if math.IsInf(width, 1) || width == 0 || single(f.edges, k) {
+		if math.IsInf(width, 1) || width == 0 {
 			b := &bars[cellOf(edges, hi)]
 			b.Reference += r
 			b.Current += c
