@@ -221,7 +221,7 @@ func TestDrawnEdges(t *testing.T) {
 	preferred := []float64{1, 1.41, 2, 2.82, 3.98, 5.62, 7.94, 11.2, 15.8, 22.4, 31.6, 44.7, 63.1, 89.1, 126, 178, 251, 355, 501, 708, 1000}
 	for _, c := range []struct{ edges, want []float64 }{
 		{[]float64{1, 10, 1000}, preferred},
-		{[]float64{1, 2, 20}, from(1, 1, 20)},         // not more than 20 times as much
+		{[]float64{10, 20, 200}, from(10, 10, 20)},    // not more than 20 times as much
 		{[]float64{1, 201, 1001}, from(100, 100, 10)}, // not more than 4 times as far above the middle as below
 		{[]float64{0, 10, 1000}, from(0, 100, 11)},    // no ratio to 0
 		{[]float64{-1000, -100, -1}, from(-1000, 100, 11)},
