@@ -471,6 +471,40 @@ func TestNewSlidingKSRefuses(t *testing.T) {
 	}
 }
 
+// Where the window has no value between two of the reference, Score is KS: the ties are known, and that there are none.
+func TestSlidingKSScoreIsKS(t *testing.T) {
+	between := func(n int) []float64 {
+		v := make([]float64, n)
+		for i := range v {
+			v[i] = float64(i) + 0.5
+		}
+		return v
+	}
+	for name, c := range map[string]struct{ ref, window []float64 }{
+		"ties in both":              {valuesOf(5, 4, 6, 5), valuesOf(1, 2, 4, 3)},
+		"ties in the reference":     {valuesOf(5, 0, 6, 5), []float64{0, 2, 3}},
+		"ties in the window":        {valuesOf(1, 1, 1, 1, 1, 1), valuesOf(0, 3, 0, 4)},
+		"one tie between the two":   {valuesOf(1, 1, 1, 1, 1, 1), append(between(5)[:4:4], 3)},
+		"the same values":           {valuesOf(1, 1, 1, 1, 1, 1), valuesOf(1, 1, 1, 1, 1)},
+		"no ties":                   {valuesOf(1, 1, 1, 1, 1, 1, 1), between(5)},
+		"no ties, as many of each":  {valuesOf(1, 1, 1, 1, 1, 1, 1), between(7)},
+		"as many of each, one tie":  {valuesOf(1, 1, 1, 1, 1, 1, 1), append(between(6), 2)},
+		"beyond the last, and ties": {valuesOf(2, 2, 2), []float64{9, 0, 1, 2}},
+	} {
+		d, err := NewSlidingKS(c.ref, len(c.window), 0.9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range c.window {
+			d.Observe(x)
+		}
+		got, want := d.Score(), KS(c.ref, c.window)
+		if math.Abs(got.P-want.P) > 1e-12 || got.Method != want.Method || got.Stat != want.Stat {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+}
+
 // Groups as the reference has them, in proportion to reference and window together, but for 64 values at either end.
 func TestSlidingKSExpectsTies(t *testing.T) {
 	ones := func(n int) []int { return slices.Repeat([]int{1}, n) }

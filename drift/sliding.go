@@ -248,11 +248,8 @@ func (d *SlidingKS) ties() []int {
 func (d *SlidingKS) Reset() {
 	d.next, d.filled, d.verdict = 0, 0, Insufficient
 	clear(d.cells)
-	for i := range d.leaves {
-		d.tree[d.leaves+i] = span{}
-		if i <= len(d.count) {
-			d.tree[d.leaves+i] = d.leaf(int32(i))
-		}
+	for i := range len(d.count) + 1 { // the leaves beyond are empty
+		d.tree[d.leaves+i] = d.leaf(int32(i))
 	}
 	for i := d.leaves - 1; i > 0; i-- {
 		d.tree[i] = d.tree[2*i].then(d.tree[2*i+1])
