@@ -126,6 +126,11 @@ func TestKSOfHugeCounts(t *testing.T) {
 	if math.Abs(s.Stat-0.25) > 1e-8 {
 		t.Errorf("%+v: three quarters of the window are 1, and half of the reference", s)
 	}
+	most := math.MaxInt>>32 + 1 // 2^31, where an int holds it
+	f.counts, f.present = []int64{0, 3 << 35, 0, 3 << 35, 0}, 3<<36
+	if s := f.ks(observed{present: most, counts: []int{0, most, 0, 0, 0}}); math.Abs(s.Stat-0.5) > 1e-8 {
+		t.Errorf("%+v: all of the window is 1, and half of the reference", s)
+	}
 }
 
 // By hand: with two degrees of freedom the upper tail of chi-square is exp(-x/2).

@@ -126,7 +126,7 @@ func TestLabelsAreSound(t *testing.T) {
 	if err := l.check([]int64{4, 2}); err != nil {
 		t.Error(err)
 	}
-	if err := l.check([]int64{4, 3}); err == nil || err.Error() != "2 labels for 3 scores in a cell" {
+	if err := l.check([]int64{5, 2}); err == nil || err.Error() != "4 labels for 5 scores in a cell" {
 		t.Error(err)
 	}
 	for _, cells := range []*labelled{{positives: l.positives}, {negatives: l.negatives}, {positives: l.positives[:1], negatives: l.negatives}} {
@@ -200,5 +200,18 @@ func TestPerformanceByHand(t *testing.T) {
 	}
 	if rep, _ := f.performance(cur, observed{}); rep.Effect != 0 || rep.P != 1 {
 		t.Errorf("nothing has changed: %+v", rep)
+	}
+}
+
+// A fall of recall that may be chance does not hide a smaller one of accuracy that is none.
+func TestLossIsSignificant(t *testing.T) {
+	f := &feature{name: "p", labels: labelledCells([]int64{1, 9}, []int64{900, 90}), positive: 1}
+	rep, _ := f.performance(labelledCells([]int64{3, 7}, []int64{750, 240}), observed{})
+	accuracy, recall := rep.Scores[0], rep.Scores[2]
+	if recall.Stat > -0.19 || recall.P < 0.2 { // 7 of 10 and 9 of 10
+		t.Fatalf("recall: %+v", recall)
+	}
+	if rep.Effect != -accuracy.Stat || math.Abs(rep.Effect-0.152) > 1e-12 { // 757 and 909 of 1000
+		t.Errorf("effect %v, P %v: %+v", rep.Effect, rep.P, rep.Scores)
 	}
 }

@@ -509,8 +509,8 @@ func TestEvery(t *testing.T) {
 	if waiting != 1 {
 		t.Errorf("%d windows wait, want the one that holds rows", waiting)
 	}
-	if rep = m.Report(); rep.Rows != 300-43*6 {
-		t.Errorf("the second window holds %d rows", rep.Rows)
+	if rep = m.Report(); rep.Rows != 300-43*6 || !rep.To.Equal(newClock().now.Add(2*time.Hour)) {
+		t.Errorf("the second window holds %d rows to %v", rep.Rows, rep.To)
 	}
 	// A clock that was never set is no panic.
 	m = monitor(t, fitted(t, Numbers("x", []float64{1})), &MonitorOptions{Window: Every(time.Hour), Now: func() time.Time { return time.Time{} }})
