@@ -26,7 +26,7 @@ const maxIntervals = 1<<16 - 2
 // fit makes a grid of so many intervals, and one for the greatest values. The values are
 // ascending, at least one, and not NaN.
 func (g *grid) fit(values []float64, intervals int) {
-	g.least, g.greatest = ordered(values[0]+0), ordered(values[len(values)-1]+0)
+	g.least, g.greatest = ordered(values[0]), ordered(values[len(values)-1])
 	g.shift = uint(bits.LeadingZeros64((g.greatest - g.least) | 1))
 	var held [1 << gridBits]int
 	total := 0

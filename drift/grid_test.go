@@ -46,6 +46,27 @@ func TestGridKeepsTheOrder(t *testing.T) {
 	}
 }
 
+// The intervals hold about equally many, of values in a narrow range and of those of many magnitudes.
+func TestGridIsEven(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 9))
+	const n, intervals = 50_000, 1000
+	for name, draw := range map[string]func() float64{
+		"normal": r.NormFloat64, "uniform": r.Float64, "narrow": func() float64 { return 1e9 + r.Float64() }, "heavy": func() float64 { return math.Pow(r.Float64(), -3) },
+	} {
+		values := drawn(n, draw)
+		slices.Sort(values)
+		var g grid
+		g.fit(values, intervals)
+		var held [intervals + 1]int
+		for _, x := range values {
+			held[g.at(x)]++
+		}
+		if most := slices.Max(held[:]); most > 10*n/intervals {
+			t.Errorf("%s: %d of %d values are in one of %d intervals", name, most, n, intervals)
+		}
+	}
+}
+
 // Every way to find a cell finds the one that counting the edges below gives.
 func TestCellOfAValue(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 9))

@@ -164,3 +164,16 @@ func TestKSOfAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+// Nothing is compared with so many values that they would be counted.
+func TestKSOfNothing(t *testing.T) {
+	many := drawn(countFrom, rand.New(rand.NewPCG(6, 9)).NormFloat64)
+	for _, none := range [][]float64{nil, {math.NaN()}} {
+		if s := KS(none, many); s.Stat != 0 || s.HasP || s.N != 0 || s.M != countFrom {
+			t.Errorf("%v against many values: %+v", none, s)
+		}
+		if s := KS(many, none); s.Stat != 0 || s.HasP || s.N != countFrom || s.M != 0 {
+			t.Errorf("many values against %v: %+v", none, s)
+		}
+	}
+}
