@@ -216,6 +216,24 @@ func TestKSGreaterIsExactForLargeSamples(t *testing.T) {
 	}
 }
 
+// Ties are noticed where the current values are counted and not sorted: the closed form is for samples without.
+func TestKSKnowsTiesOfUnsorted(t *testing.T) {
+	n := 70_000
+	ref, cur := make([]float64, n), make([]float64, n)
+	for i, k := range rand.New(rand.NewPCG(1, 1)).Perm(n) {
+		ref[i], cur[i] = float64(i), float64(k)
+	}
+	if s := KS(ref, cur); s.Method != "ks exact" || s.Stat != 0 || s.P != 1 {
+		t.Errorf("the same values: %+v", s)
+	}
+	for i := range cur {
+		cur[i] += 0.5
+	}
+	if s := KS(ref, cur); s.Method != "ks exact, closed form" || s.Stat != 1/float64(n) || s.P != 1 {
+		t.Errorf("values between: %+v", s)
+	}
+}
+
 func TestFisher(t *testing.T) {
 	// Against the definition, by summing products of binomials.
 	choose := func(n, k int) float64 {
