@@ -128,8 +128,10 @@ func TestKSOfHugeCounts(t *testing.T) {
 	}
 	most := math.MaxInt>>32 + 1 // 2^31, where an int holds it
 	f.counts, f.present = []int64{0, 3 << 35, 0, 3 << 35, 0}, 3<<36
-	if s := f.ks(observed{present: most, counts: []int{0, most, 0, 0, 0}}); math.Abs(s.Stat-0.5) > 1e-8 {
-		t.Errorf("%+v: all of the window is 1, and half of the reference", s)
+	for _, m := range []int{most, 2 * most} {
+		if s := f.ks(observed{present: m, counts: []int{0, m, 0, 0, 0}}); math.Abs(s.Stat-0.5) > 1e-8 {
+			t.Errorf("%+v: all of the window is 1, and half of the reference", s)
+		}
 	}
 }
 

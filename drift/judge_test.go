@@ -226,6 +226,7 @@ func TestVerdictsAtTheBorders(t *testing.T) {
 	}{
 		{"as large as the least effect", bits(1000, 1000, 0), bits(900, 1100, 0), 0.05, Drift},
 		{"smaller than that", bits(1000, 1000, 0), bits(900, 1100, 0), math.Nextafter(0.05, 1), Warning},
+		{"large by chance", bits(50, 50, 0), bits(43, 57, 0), 0.05, Stable},
 		{"as many rows as the reference", bits(1000, 1000, 0), bits(1000, 1000, 0), 0, Stable},
 		{"a row more", bits(1000, 1000, 0), bits(1001, 1000, 0), 0, WeakReference},
 		{"missing rows are rows", bits(500, 500, 1000), bits(500, 500, 1000), 0, Stable},
