@@ -613,6 +613,7 @@ func TestRebaseWhileTelling(t *testing.T) {
 			calls := 0
 			ctx, stop := context.WithCancel(t.Context())
 			done := make(chan error)
+			w.feeder(t, m, of).rows(1000, clk.step(time.Millisecond))
 			go func() {
 				done <- m.Watch(func(_ context.Context, a Alert) error {
 					if calls++; a.Feature.Name != "normal" {
@@ -624,7 +625,6 @@ func TestRebaseWhileTelling(t *testing.T) {
 					return result
 				})(ctx)
 			}()
-			w.feeder(t, m, of).rows(1000, clk.step(time.Millisecond))
 			synctest.Wait()
 			time.Sleep(10 * time.Minute)
 			stop()
