@@ -589,3 +589,24 @@ func TestKSWINAgainstKS(t *testing.T) {
 		}
 	}
 }
+
+// Reset forgets values wherever in the reference, or beyond it, they lay.
+func TestSlidingKSForgets(t *testing.T) {
+	ref := []float64{1, 2, 3, 4, 5}
+	for _, x := range []float64{0, 1, 2, 3, 3.5, 4, 4.5, 5, 6} {
+		d, err := NewSlidingKS(ref, 4, 0.2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			d.Observe(x)
+		}
+		d.Reset()
+		for _, y := range []float64{1, 2, 2, 4} {
+			d.Observe(y)
+		}
+		if got, want := d.Score().Stat, KS(ref, []float64{1, 2, 2, 4}).Stat; got != want {
+			t.Errorf("after %v and Reset: %v, and KS is %v", x, got, want)
+		}
+	}
+}

@@ -77,8 +77,8 @@ func lgamma(x float64) float64 {
 	return v
 }
 
-// durbin is P(D_n < d) by the power of a matrix of side 2*ceil(nd)-1. Entries
-// are rescaled by powers of two, whose exponent is kept apart.
+// durbin is P(D_n < d) by the power of a matrix of side 2*ceil(nd)-1. The least
+// it can be, n!/n^n, is far above the smallest float for the few points it is for.
 func durbin(n int, d float64) float64 {
 	nd := float64(n) * d
 	k := int(nd) + 1
@@ -107,7 +107,6 @@ func durbin(n int, d float64) float64 {
 	}
 	v := make([]float64, side) // row k-1 of the power so far
 	v[k-1] = 1
-	exp := 0
 	for i := 1; i <= n; i++ {
 		next := make([]float64, side)
 		for a, x := range v {
@@ -120,14 +119,8 @@ func durbin(n int, d float64) float64 {
 		for b := range v {
 			v[b] *= float64(i) / float64(n)
 		}
-		if v[k-1] < 0x1p-500 && v[k-1] > 0 {
-			for b := range v {
-				v[b] *= 0x1p500
-			}
-			exp -= 500
-		}
 	}
-	return math.Ldexp(v[k-1], exp)
+	return v[k-1]
 }
 
 // pelzGood is P(D_n < d) to order n^(-3/2).
