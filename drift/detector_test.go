@@ -602,11 +602,11 @@ func TestSlidingKSForgets(t *testing.T) {
 			d.Observe(x)
 		}
 		d.Reset()
-		for _, y := range []float64{1, 2, 2, 4} {
+		for _, y := range []float64{1, 2, 4, 5} { // at most 0.2 from the reference
 			d.Observe(y)
 		}
-		if got, want := d.Score().Stat, KS(ref, []float64{1, 2, 2, 4}).Stat; got != want {
-			t.Errorf("after %v and Reset: %v, and KS is %v", x, got, want)
+		if d.Verdict() != Stable {
+			t.Errorf("after %v and Reset: %v", x, d.Verdict())
 		}
 	}
 }
