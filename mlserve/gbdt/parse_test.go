@@ -79,6 +79,14 @@ func TestMalformed(t *testing.T) {
 		{"no tree_param", func(m object) { delete(tree(m, 0), "tree_param") }, "tree 0: no tree_param"},
 		{"no id", func(m object) { delete(tree(m, 0), "id") }, "ids must be 0, 1, 2"},
 		{"no nodes", func(m object) { at(tree(m, 0), "tree_param")["num_nodes"] = "0" }, `"0" is not a whole number of at least 1`},
+		{"number of nodes not told", func(m object) {
+			t := tree(m, 0)
+			delete(at(t, "tree_param"), "num_nodes")
+			for _, list := range []string{"left_children", "right_children", "split_indices", "split_conditions", "default_left"} {
+				delete(t, list)
+			}
+			delete(t, "split_type")
+		}, "tree 0: its tree_param has no num_nodes"},
 		{"no version", func(m object) { delete(m, "version") }, "no version"},
 		{"version 0.9", func(m object) { m["version"] = []int{0, 90, 0} }, "version 0.90.0"},
 		{"no learner", func(m object) { delete(m, "learner") }, `no key "learner"`},
@@ -238,6 +246,7 @@ func FuzzParse(f *testing.F) {
 		`"left_children":[1,-1,-1],"right_children":[2,-1,-1],"split_indices":[1,0,0],"split_conditions":[0.5,-1,1],` +
 		`"default_left":[1,0,0]}]}},"learner_model_param":{"base_score":"5E-1","num_class":"0","num_feature":"2"},` +
 		`"objective":{"name":"binary:logistic"}}}`))
+	f.Add([]byte(`{"version":[3,2,0],"learner":{"gradient_booster":{"name":"gbtree","model":{"trees":[{"id":0,"tree_param":{}}]}}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parse(data, 1<<20, 1<<16)
 		if err != nil {

@@ -107,6 +107,8 @@ func (t *rawTree) check(position int) error {
 		return errors.New("vector leaves (multi_strategy=multi_output_tree) are not supported")
 	case t.categories:
 		return errors.New("categorical splits are not supported")
+	case t.numNodes < 1: // the count that is there is at least 1
+		return errors.New("its tree_param has no num_nodes")
 	case n != t.numNodes:
 		return fmt.Errorf("num_nodes is %d, but left_children has %d entries", t.numNodes, n)
 	case len(t.right) != n, len(t.feature) != n, len(t.cond) != n, len(t.missing) != n:
