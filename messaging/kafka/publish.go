@@ -205,7 +205,7 @@ func (p *producer) send(ctx context.Context, m *sarama.ProducerMessage) error {
 	defer p.sends.RUnlock()
 	select {
 	case <-p.closing:
-		return driver.ErrClosed
+		return p.end()
 	default:
 	}
 	select {
@@ -217,10 +217,23 @@ func (p *producer) send(ctx context.Context, m *sarama.ProducerMessage) error {
 	case p.async.Input() <- m:
 		return nil
 	case <-p.closing:
-		return driver.ErrClosed
+		return p.end()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// errReplaced is what callers hear who were about to use a producer that has
+// failed for good. Their messages do not go to the next one in the same call:
+// earlier ones of it may still come.
+var errReplaced = errors.New("the producer was replaced before the message was sent: publish it again")
+
+// end is why p takes nothing more.
+func (p *producer) end() error {
+	if p.broker.isClosed() {
+		return driver.ErrClosed
+	}
+	return errReplaced
 }
 
 // listen passes the answers on, until close.
