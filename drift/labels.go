@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync/atomic"
+	"sync"
 )
 
 // labelled counts predictions whose labels are known, by the cell of their score. The
@@ -68,7 +68,10 @@ func (l *labelled) addSums(o *labelled) {
 
 // add counts one row.
 func (l *labelled) add(cell int, score float64, label bool) {
-	r := newLabelRow(score, label)
+	l.addRow(cell, newLabelRow(score, label), label)
+}
+
+func (l *labelled) addRow(cell int, r labelRow, label bool) {
 	b := &l.bins[r.bin]
 	if label {
 		l.positives[cell]++
@@ -241,45 +244,36 @@ func (f *feature) performance(l *labelled, predictions observed) (FeatureReport,
 
 func (f *feature) performanceName() string { return f.name + " (performance)" }
 
-// labelCells is labelled while it is being counted.
+// labelCells is labelled while it is being counted. A row is in several counts, and who reads finds it in all of
+// them or in none; hence a lock, where of an observation one count is read, and none is needed. Labels have passed a
+// lock of the join already.
 type labelCells struct {
-	rows                 atomic.Uint64
-	negatives, positives []atomic.Uint64
-	brier, logLoss       atomic.Uint64
-	bins                 [scoreBins]struct{ n, positives, sum atomic.Uint64 }
+	mu  sync.Mutex
+	n   uint64 // rows in sum
+	sum *labelled
 }
 
-func newLabelCells(cells int) *labelCells {
-	return &labelCells{negatives: make([]atomic.Uint64, cells), positives: make([]atomic.Uint64, cells)}
-}
+func newLabelCells(cells int) *labelCells { return &labelCells{sum: newLabelled(cells)} }
 
 // add counts one row and returns how many there are.
 func (l *labelCells) add(cell int, score float64, label bool) uint64 {
-	r := newLabelRow(score, label)
-	b := &l.bins[r.bin]
-	if label {
-		l.positives[cell].Add(1)
-		b.positives.Add(1)
-	} else {
-		l.negatives[cell].Add(1)
-	}
-	b.n.Add(1)
-	b.sum.Add(r.sum)
-	l.brier.Add(r.brier)
-	l.logLoss.Add(r.loss)
-	return l.rows.Add(1)
+	r := newLabelRow(score, label) // its logarithm is not taken under the lock
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sum.addRow(cell, r, label)
+	l.n++
+	return l.n
 }
 
+func (l *labelCells) rows() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n
+}
+
+// read returns what was counted so far, a value of the caller's.
 func (l *labelCells) read() *labelled {
-	out := newLabelled(len(l.positives))
-	for k := range out.positives {
-		out.positives[k] = int64(l.positives[k].Load())
-		out.negatives[k] = int64(l.negatives[k].Load())
-	}
-	out.brier, out.logLoss = l.brier.Load(), l.logLoss.Load()
-	for b := range out.bins {
-		from := &l.bins[b]
-		out.bins[b] = scoreBin{n: int64(from.n.Load()), positives: int64(from.positives.Load()), sum: from.sum.Load()}
-	}
-	return out
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return newLabelled(len(l.sum.positives)).plus(l.sum)
 }

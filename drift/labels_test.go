@@ -3,8 +3,11 @@ package drift
 import (
 	"math"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -72,6 +75,35 @@ func TestLabelsAddUp(t *testing.T) {
 	if none.plus(all) != all || all.plus(none) != all || none.plus(none) != nil {
 		t.Error("nothing and something are not that")
 	}
+}
+
+// Read while rows are being added, as those of a window that has closed while a writer still holds it, labels are
+// of whole rows.
+func TestLabelsAreReadWhole(t *testing.T) {
+	cells, one := newLabelCells(1), newLabelRow(0.25, true)
+	var stop atomic.Bool
+	var writers sync.WaitGroup
+	for range 3 {
+		writers.Go(func() {
+			for !stop.Load() {
+				cells.add(0, 0.25, true)
+			}
+		})
+	}
+	for rows := int64(-1); rows < 100_000; {
+		l := cells.read()
+		n := uint64(l.rows())
+		if err := l.sound(); err != nil || l.brier != n*one.brier || l.logLoss != n*one.loss || l.bins[one.bin].sum != n*one.sum {
+			t.Errorf("%v: %d rows have the sums %d and %d, and the bins %+v", err, n, l.brier, l.logLoss, l.bins)
+			break
+		}
+		if l.rows() == rows {
+			runtime.Gosched()
+		}
+		rows = l.rows()
+	}
+	stop.Store(true)
+	writers.Wait()
 }
 
 // What no rows add up to is refused, and one less of it is not.

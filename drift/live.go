@@ -9,7 +9,7 @@ import (
 )
 
 // window holds the counts of the pane that is open. They are written by Observe without a
-// lock; who reads them does so when the pane is closed, or takes what is there.
+// lock, those of labels under one; who reads them does so when the pane is closed, or takes what is there.
 type window struct {
 	ref     *Reference
 	columns []column // in the order of Reference.features
@@ -205,7 +205,7 @@ func (w *window) empty() bool {
 			return false
 		}
 	}
-	return w.labels == nil || w.labels.rows.Load() == 0
+	return w.labels == nil || w.labels.rows() == 0
 }
 
 // Numeric observes one numeric feature of a [Monitor]. It is safe for concurrent
