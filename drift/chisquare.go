@@ -35,7 +35,7 @@ func ChiSquare(ref, cur []int) Score {
 //
 //	Stat = 2 * sum over cells of observed * ln(observed/expected)
 //
-// It is 2 ln(2) times the mutual information of bin and sample in bits, so the Gs of a table and
+// It is 2 (n+m) ln(2) times the mutual information of bin and sample in bits, so the Gs of a table and
 // of its parts add up, which those of [ChiSquare] do not. P is
 // further off where bins are sparse. All else is as with ChiSquare.
 func GTest(ref, cur []int) Score {

@@ -44,18 +44,10 @@ func (f *feature) compare(o observed) FeatureReport {
 	return rep
 }
 
-// psi is PSI of the bins, with unseen and missing as two more, none of them empty on
-// both sides: AddHalf would see a difference in the halves.
+// psi is PSI of the bins, with unseen and missing as two more, none of them empty on both sides.
 func (f *feature) psi(r, c []int, o observed) Score {
-	r, c = append(r, 0, int(f.missing)), append(c, o.unseen, o.missing)
-	k := 0
-	for i := range r {
-		if r[i]+c[i] > 0 {
-			r[k], c[k] = r[i], c[i]
-			k++
-		}
-	}
-	return PSICounts(r[:k], c[:k], AddHalf)
+	r, c = dropEmpty(append(r, 0, int(f.missing)), append(c, o.unseen, o.missing))
+	return PSICounts(r, c, AddHalf)
 }
 
 // tests is how many of the scores are tests that P is corrected for. PSI is

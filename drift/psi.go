@@ -51,13 +51,27 @@ func PSI(ref, cur []float64, o *PSIOptions) Score {
 	}
 	b := newBinner(sortedFinite(ref), min(opt.Bins, 1000))
 	r, c := b.counts(ref), b.counts(cur)
-	if k := len(r) - 1; opt.IgnoreMissing || r[k]+c[k] == 0 {
-		r, c = r[:len(r)-1], c[:len(c)-1]
+	if k := len(r) - 1; opt.IgnoreMissing {
+		r, c = r[:k], c[:k]
 	}
+	r, c = dropEmpty(r, c)
 	return PSICounts(r, c, opt.Zero)
 }
 
-// PSICounts is PSI of counts per bin, ref[i] and cur[i] being of the same bin.
+// dropEmpty leaves out, in place, the bins that are empty on both sides, in whose halves AddHalf would see a difference.
+func dropEmpty(ref, cur []int) (r, c []int) {
+	k := 0
+	for i := range ref {
+		if ref[i]+cur[i] > 0 {
+			ref[k], cur[k] = ref[i], cur[i]
+			k++
+		}
+	}
+	return ref[:k], cur[:k]
+}
+
+// PSICounts is PSI of counts per bin, ref[i] and cur[i] being of the same bin. Leave out what is empty on both
+// sides, as PSI does: it is no degree of freedom of P, but AddHalf gives it shares that differ where n and m do.
 // Neither is modified. Negative counts, slices of unequal length and an unknown
 // rule are programming errors and panic.
 func PSICounts(ref, cur []int, z ZeroRule) Score {
@@ -66,12 +80,7 @@ func PSICounts(ref, cur []int, z ZeroRule) Score {
 	if n == 0 || m == 0 {
 		return s.finite()
 	}
-	bins := 0
-	for i := range ref {
-		if ref[i]+cur[i] > 0 {
-			bins++
-		}
-	}
+	bins := occupied(ref, cur)
 	half := 0.0
 	switch z {
 	case AddHalf:

@@ -95,3 +95,23 @@ func soundScore(t testing.TB, s Score) {
 		t.Errorf("P without sense: %+v", s)
 	}
 }
+
+// A column of few values takes the bin for all others only where something is in it: empty on both sides it is no degree
+// of freedom, and yet its halves, 0.5/n against 0.5/m, would be a difference, the larger the less the samples are of one size.
+func TestPSIOfFewValues(t *testing.T) {
+	ref, cur := make([]float64, 10_000), make([]float64, 100)
+	for i := range ref {
+		ref[i] = float64(i % 2)
+	}
+	for i := range cur {
+		cur[i] = float64(i % 2)
+	}
+	s := PSI(ref, cur, nil)
+	if s.Stat != 0 || math.Abs(s.Null-(1./10_000+1./100)) > 1e-15 || s.P != 1 || !s.HasP {
+		t.Errorf("nothing has moved, and of two bins: %+v", s)
+	}
+	cur[0] = 2
+	if s := PSI(ref, cur, nil); math.Abs(s.Null-2*(1./10_000+1./100)) > 1e-15 {
+		t.Errorf("one bin more: %+v", s)
+	}
+}
