@@ -17,6 +17,11 @@
 // what is settled beyond. A group that is new to a topic, or whose position
 // has been deleted by retention, begins at the oldest message there is.
 //
+// Message.Time is the record's timestamp, by which Kafka deletes: to publish events
+// that are older than the topic's retention.ms, make the topic with
+// message.timestamp.type=LogAppendTime. Retries and dead letters age from when they
+// are copied.
+//
 // # Ordering
 //
 // A key always falls into the same partition, and a partition belongs to one

@@ -44,8 +44,10 @@ func (e *encoded) Length() int { return len(*e) }
 // call that published it. They are in one piece.
 func (r *record) encode(m *driver.Message, now time.Time) {
 	n := len(m.Body) + len(m.Key) + len(m.ID) + len(m.ContentType) + len(m.Schema) + len(time.RFC3339Nano)
+	isCopy := false
 	for i := range m.Headers {
 		n += len(m.Headers[i].Key) + len(m.Headers[i].Value)
+		isCopy = isCopy || m.Headers[i].Key == headerDue || m.Headers[i].Key == wire.Dead
 	}
 	own := make([]byte, 0, n)
 	piece := func(from int) []byte { return own[from:len(own):len(own)] }
@@ -61,8 +63,9 @@ func (r *record) encode(m *driver.Message, now time.Time) {
 		r.key = text(m.Key)
 		r.Key = &r.key
 	}
-	// A broker refuses timestamps of the future; the exact time is a header.
-	if m.Time.After(now) || m.Time.Before(time.UnixMilli(0)) {
+	// A broker refuses timestamps of the future, and deletes by them: what is a
+	// copy of an old message begins to age now. The exact time is a header.
+	if isCopy || m.Time.After(now) || m.Time.Before(time.UnixMilli(0)) {
 		r.Timestamp = now
 	}
 	add := func(name []byte, value string) {

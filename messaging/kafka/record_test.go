@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wire"
 )
 
 var noon = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -50,6 +51,17 @@ func TestEncodeLeavesOutWhatIsEmpty(t *testing.T) {
 	require.NotNil(t, p.Value, "an empty body is not a tombstone")
 	require.Len(t, p.Headers, 2)
 	require.Equal(t, noon, p.Timestamp, "brokers refuse the future")
+}
+
+// Brokers delete by the timestamp, which must not be that of an old message.
+func TestEncodedCopiesAreOfNow(t *testing.T) {
+	for _, header := range []string{headerDue, wire.Dead} {
+		p := encode(&driver.Message{ID: "1", Topic: "t", Time: noon.Add(-time.Hour), Headers: driver.Headers{{Key: header, Value: []byte("x")}}})
+		require.Equal(t, noon, p.Timestamp, header)
+		require.Equal(t, "2026-01-31T11:00:00Z", string(p.Headers[1].Value), "the message has its time")
+	}
+	p := encode(&driver.Message{ID: "1", Topic: "t", Time: noon.Add(-time.Hour), Headers: driver.Headers{{Key: wire.Origin, Value: []byte("t")}}})
+	require.Equal(t, noon.Add(-time.Hour), p.Timestamp)
 }
 
 func TestDecodeTakesWhatThereIs(t *testing.T) {
