@@ -23,7 +23,7 @@
 // messagingtest.Counts. A peer whose consumers stand still has them started
 // anew at the end, as an operator would: what arrives only then is "stalled".
 //
-// The exit code is 1 if Mainstay lost, inverted or overlapped anything.
+// The exit code is 1 if Mainstay lost, inverted, overlapped or rekeyed anything.
 package main
 
 import (
@@ -109,7 +109,7 @@ func run(ctx context.Context, o options) (failure error) {
 	}
 	report(os.Stdout, all, plan, o.seed)
 	for _, r := range all {
-		if c := r.counts; r.peer.ours && c.Lost+c.Inverted+c.Overlapping+r.stalled > 0 {
+		if c := r.counts; r.peer.ours && c.Lost+c.Inverted+c.Overlapping+c.Rekeyed+r.stalled > 0 {
 			failure = fmt.Errorf("Mainstay did not keep its promise: %s", r.ledger) //nolint:staticcheck // it is a name
 		}
 	}
@@ -121,16 +121,16 @@ func report(w io.Writer, all []result, plan faults, seed uint64) {
 	fmt.Fprintf(w, "\n%d kills of brokers, %d cuts of connections, %d kills of consumers, %d rebalances on each broker; seed %d\n\n",
 		plan.brokers, plan.cuts, plan.kills, plan.rebalances, seed)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\tpublished\tsent again\tdelivered\tlost\tduplicate\tinverted\toverlapping\tstalled\t")
+	fmt.Fprintln(t, "\tpublished\tsent again\tdelivered\tlost\tduplicate\tinverted\toverlapping\trekeyed\tstalled\t")
 	broker := ""
 	for _, r := range all {
 		if r.peer.broker != broker {
 			broker = r.peer.broker
-			fmt.Fprintf(t, "%s\t\t\t\t\t\t\t\t\t\n", strings.ToUpper(broker))
+			fmt.Fprintf(t, "%s\t\t\t\t\t\t\t\t\t\t\n", strings.ToUpper(broker))
 		}
 		c := r.counts
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n",
-			r.peer.name, c.Published, r.again, c.Delivered, c.Lost, c.Duplicate, c.Inverted, c.Overlapping, r.stalled)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n",
+			r.peer.name, c.Published, r.again, c.Delivered, c.Lost, c.Duplicate, c.Inverted, c.Overlapping, c.Rekeyed, r.stalled)
 	}
 	_ = t.Flush()
 	fmt.Fprint(w, `
@@ -138,6 +138,7 @@ lost         reported as sent by the client, and never handled
 duplicate    handled again after it had been handled
 inverted     handled after a later message of its key
 overlapping  handling began while another of the same key was under way
+rekeyed      handled with another key than it was published with
 stalled      handled only when the consumers had been started anew
 sent again   sends that failed and were repeated with the same ID: some of what was sent twice is duplicate
 

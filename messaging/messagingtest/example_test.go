@@ -37,7 +37,7 @@ func ExampleLedger() {
 	fmt.Println(ledger)
 	// Output:
 	// <nil>
-	// 3 published, 0 unknown, 3 delivered, 1 lost (m1), 0 duplicate, 0 inverted, 0 overlapping
+	// 3 published, 0 unknown, 3 delivered, 1 lost (m1), 0 duplicate, 0 inverted, 0 overlapping, 0 rekeyed
 }
 
 // The same ledger books any other client by hand.

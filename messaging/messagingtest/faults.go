@@ -37,8 +37,8 @@ type Faults struct {
 // TestFaults publishes and consumes, in order of keys, while faults happen one
 // after the other in random order, and counts with a Ledger. Some handlers are
 // slow and some fail. Each call of open makes a client with connections of its
-// own, as another process has them. Nothing may be lost, inverted or
-// overlapping at the end, and no message handled twice that was settled: there
+// own, as another process has them. Nothing may be lost, inverted,
+// overlapping or rekeyed at the end, and no message handled twice that was settled: there
 // may be as many duplicates as deliveries that were not, or came after such a
 // one in their partition, and as publishings whose outcome was unknown, which are
 // tried again. The counts are logged. Without Harness.Restart, Cut
@@ -275,7 +275,7 @@ func (s *siege) judge(f Faults) {
 	if got.Published == 0 {
 		s.Error("nothing was published")
 	}
-	if got.Lost+got.Inverted+got.Overlapping > 0 {
+	if got.Lost+got.Inverted+got.Overlapping+got.Rekeyed > 0 {
 		s.Errorf("broken: %s", s.ledger)
 	}
 	if got.Duplicate > open+twice {

@@ -88,7 +88,7 @@ var rules = []rule{
 	{"revoked deliveries are refused", "when a partition moves, Lost is closed, settling is ErrRevoked, and the new owner gets what was not settled, and nothing else", needsOrder, revoked},
 	{"close ends waiting", "Close ends a waiting Receive with ErrClosed, and a second Close is nil", nil, closeEnds},
 	{"closed broker", "a closed broker refuses to publish, and a second Close is nil", nil, closedBroker},
-	{"consumers keep order and lose nothing", "through messaging.Consumer, with failing handlers and members that come and go, nothing is lost, inverted or overlapping", nil, consumersKeep},
+	{"consumers keep order and lose nothing", "through messaging.Consumer, with failing handlers and members that come and go, nothing is lost, inverted or overlapping, and no key changes", nil, consumersKeep},
 	{"dead letters arrive", "what fails for good is in the dead-letter topic with its reason, and its key goes on", nil, deadLetters},
 	{"undecodable messages stop nobody", "what cannot be decoded is in the dead-letter topic with its bytes, and its key goes on", nil, undecodable},
 	{"two builds in one group", "members that know a new header and members that do not share a group: nothing is lost or misread, through retries too", nil, twoBuilds},

@@ -390,6 +390,12 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return ds, err
 		}}},
+		{"consumers keep order and lose nothing", "keys are lost when they come again", change(func(d *driver.Delivery) {
+			if counts[d.ID]++; counts[d.ID] > 1 {
+				d.Key = ""
+			}
+		})},
+		{"two builds in one group", "keys are spelled another way", change(func(d *driver.Delivery) { d.Key = "x" + d.Key })},
 		{"dead letters arrive", "the dead-letter topic swallows", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
 			if strings.HasSuffix(msgs[0].Topic, ".dead") {
 				return make([]error, len(msgs))

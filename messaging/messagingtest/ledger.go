@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -14,23 +16,30 @@ import (
 // Ledger books what was published and what was handled, and counts what a
 // broker and its client did in between. It works with any client: call Sent
 // after each publish and Handled around each handling. For this module's
-// there are Publish and Middleware. It keeps some 200 bytes per message, is
-// made by NewLedger, and is safe for concurrent use.
+// there are Publish and Middleware. One ledger is for one group: of two, what
+// one has lost would be hidden by the other. It keeps some 300 bytes per
+// message, is made by NewLedger, and is safe for concurrent use.
 type Ledger struct {
 	mu       sync.Mutex
 	messages map[string]*booked
-	turn     int             // of the next first success
-	open     map[string]int  // handlings under way, by key
-	overlaps map[string]bool // keys that had two at a time
+	clock    int // of begins and ends
 	counts   Counts
 }
 
 type booked struct {
 	id, key   string
-	sent      int // 1 is the first of all; 0: not, or not known to be, published
+	named     bool // by who published it
+	sent      int  // 1 is the first of all; 0: not, or not known to be, published
 	unknown   bool
-	first     int // order of its first success; 0: none
+	first     int // when it first succeeded; 0: never
 	successes int
+	handled   []handling
+}
+
+// handling is one, by the ledger's clock.
+type handling struct {
+	key        string // as it was delivered
+	begin, end int    // end is 0 while it is under way
 }
 
 // Counts are a ledger's results.
@@ -53,22 +62,29 @@ type Counts struct {
 	// Overlapping is the number of handlings that began while another one of
 	// the same key was under way.
 	Overlapping int
+	// Rekeyed is the number of handlings with another key than that which the
+	// message was published with, or was first handled with if it was not.
+	Rekeyed int
 }
 
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
-	return &Ledger{messages: make(map[string]*booked), open: make(map[string]int), overlaps: make(map[string]bool)}
+	return &Ledger{messages: make(map[string]*booked)}
 }
 
 // Sent books the result of publishing a message: nil, an error that wraps
 // messaging.ErrUnknown, or a refusal, which is not booked. Messages of one key
 // count as published in the order of these calls, a message tried again at its
 // first success; so for one key, publish and call Sent from one goroutine. An
-// empty key has no order and no overlaps.
+// empty key has no order and no overlaps. The key is the message's, whatever
+// its handlings say, those that were booked before included.
 func (l *Ledger) Sent(id, key string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := l.message(id, key)
+	if !m.named {
+		m.key, m.named = key, true
+	}
 	switch {
 	case err == nil && m.sent == 0:
 		l.counts.Published++
@@ -78,33 +94,32 @@ func (l *Ledger) Sent(id, key string, err error) {
 	}
 }
 
-// Handled books that handling a message begins; done, called once, that it
-// ended, and whether with success.
+// Handled books that handling a message begins, which was delivered with key;
+// done, that it ended, and whether with success. Further calls of done do
+// nothing.
 func (l *Ledger) Handled(id, key string) (done func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := l.message(id, key)
 	l.counts.Delivered++
-	if key != "" {
-		if l.open[key] > 0 {
-			l.counts.Overlapping++
-			l.overlaps[key] = true
-		}
-		l.open[key]++
-	}
+	l.clock++
+	n := len(m.handled)
+	m.handled = append(m.handled, handling{key: key, begin: l.clock})
 	return func(err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if key != "" {
-			l.open[key]--
+		h := &m.handled[n]
+		if h.end != 0 {
+			return
 		}
+		l.clock++
+		h.end = l.clock
 		if err != nil {
 			return
 		}
 		m.successes++
 		if m.first == 0 {
-			l.turn++
-			m.first = l.turn
+			m.first = h.end
 		} else {
 			l.counts.Duplicate++
 		}
@@ -145,8 +160,7 @@ func (l *Ledger) Middleware(next messaging.Handler) messaging.Handler {
 
 var errPanicked = errors.New("the handler panicked")
 
-// Counts returns what there is so far. It takes time in proportion to the
-// number of messages.
+// Counts returns what there is so far. It looks at every message.
 func (l *Ledger) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,6 +174,12 @@ func (l *Ledger) Counts() Counts {
 		}
 	}
 	c.Inverted = len(l.inverted())
+	for _, n := range l.overlaps() {
+		c.Overlapping += n
+	}
+	for _, n := range l.rekeyed() {
+		c.Rekeyed += n
+	}
 	return c
 }
 
@@ -178,6 +198,45 @@ func (l *Ledger) inverted() (out []*booked) {
 			out = append(out, m)
 		} else {
 			earliest[m.key] = m.first
+		}
+	}
+	return out
+}
+
+// overlaps returns, by key, how many handlings began while another one was under
+// way.
+func (l *Ledger) overlaps() map[string]int {
+	byKey := make(map[string][]handling)
+	for _, m := range l.messages {
+		if m.key != "" {
+			byKey[m.key] = append(byKey[m.key], m.handled...)
+		}
+	}
+	out := make(map[string]int)
+	for key, all := range byKey {
+		slices.SortFunc(all, func(a, b handling) int { return a.begin - b.begin })
+		last := 0 // when the last of those before ended
+		for _, h := range all {
+			if h.begin < last {
+				out[key]++
+			}
+			if h.end == 0 {
+				h.end = math.MaxInt
+			}
+			last = max(last, h.end)
+		}
+	}
+	return out
+}
+
+// rekeyed returns, by message, how many handlings had another key than its own.
+func (l *Ledger) rekeyed() map[string]int {
+	out := make(map[string]int)
+	for id, m := range l.messages {
+		for _, h := range m.handled {
+			if h.key != m.key {
+				out[id]++
+			}
 		}
 	}
 	return out
@@ -202,7 +261,7 @@ func (l *Ledger) String() string {
 	c, twice := l.Counts(), l.twice()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var lost, inverted []string
+	var lost, inverted, overlapping []string
 	for _, m := range l.messages {
 		if m.sent > 0 && m.successes == 0 {
 			lost = append(lost, m.id)
@@ -211,17 +270,20 @@ func (l *Ledger) String() string {
 	for _, m := range l.inverted() {
 		inverted = append(inverted, m.id)
 	}
-	var overlapping []string
-	for key := range l.overlaps {
+	for key := range l.overlaps() {
 		overlapping = append(overlapping, "key "+key)
 	}
+	rekeyed := slices.Collect(maps.Keys(l.rekeyed()))
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d published, %d unknown, %d delivered", c.Published, c.Unknown, c.Delivered)
 	for _, x := range []struct {
 		n    int
 		name string
 		ids  []string
-	}{{c.Lost, "lost", lost}, {c.Duplicate, "duplicate", twice}, {c.Inverted, "inverted", inverted}, {c.Overlapping, "overlapping", overlapping}} {
+	}{
+		{c.Lost, "lost", lost}, {c.Duplicate, "duplicate", twice}, {c.Inverted, "inverted", inverted},
+		{c.Overlapping, "overlapping", overlapping}, {c.Rekeyed, "rekeyed", rekeyed},
+	} {
 		fmt.Fprintf(&text, ", %d %s", x.n, x.name)
 		if len(x.ids) == 0 {
 			continue

@@ -57,6 +57,24 @@ func TestLedgerCounts(t *testing.T) {
 			{"sent", "1", "k", nil}, {"sent", "2", "k", nil}, {"begin", "1", "k", nil}, {"begin", "2", "k", nil},
 			{"end", "1", "k", nil}, {"end", "2", "k", nil},
 		}, Counts{Published: 2, Delivered: 2, Overlapping: 1}},
+		{"a client that loses keys hides nothing", []step{
+			{"begin", "2", "", nil}, {"begin", "1", "", nil}, {"sent", "1", "k", nil}, {"sent", "2", "k", nil},
+			{"end", "2", "", nil}, {"end", "1", "", nil},
+		}, Counts{Published: 2, Delivered: 2, Inverted: 1, Overlapping: 1, Rekeyed: 2}},
+		{"nor does one that loses them when it delivers again", []step{
+			{"sent", "1", "k", nil}, {"sent", "2", "k", nil}, {"ok", "1", "k", nil}, {"begin", "2", "k", nil}, {"ok", "1", "", nil}, {"end", "2", "k", nil},
+		}, Counts{Published: 2, Delivered: 3, Duplicate: 1, Overlapping: 1, Rekeyed: 1}},
+		{"another key is not the published one, which was none", []step{{"sent", "1", "", nil}, {"ok", "1", "k", nil}},
+			Counts{Published: 1, Delivered: 1, Rekeyed: 1}},
+		{"of what was not published the first key counts", []step{{"begin", "1", "k", nil}, {"ok", "1", "j", nil}, {"end", "1", "k", nil}},
+			Counts{Delivered: 2, Duplicate: 1, Overlapping: 1, Rekeyed: 1}},
+		{"overlaps beyond the next handling", []step{
+			{"begin", "1", "k", nil}, {"ok", "2", "k", nil}, {"ok", "3", "k", nil}, {"end", "1", "k", nil}, {"ok", "4", "k", nil},
+		}, Counts{Delivered: 4, Overlapping: 2}},
+		{"done acts once", []step{
+			{"begin", "1", "k", nil}, {"end", "1", "k", errFailed}, {"end", "1", "k", errFailed}, {"end", "1", "k", nil},
+			{"begin", "1", "k", nil}, {"begin", "2", "k", nil},
+		}, Counts{Delivered: 3, Overlapping: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := NewLedger()
@@ -72,7 +90,7 @@ func TestLedgerCounts(t *testing.T) {
 				case "begin":
 					open[s.id] = l.Handled(s.id, s.key)
 				case "end":
-					open[s.id](nil)
+					open[s.id](s.err)
 				}
 			}
 			require.Equal(t, c.want, l.Counts(), "%v", l)
@@ -88,7 +106,16 @@ func TestLedgerNamesTheCulprits(t *testing.T) {
 	l.Handled("b", "k")(nil)
 	l.Handled("a", "k")(nil)
 	l.Handled("a", "k")(nil)
-	require.Equal(t, "3 published, 0 unknown, 3 delivered, 1 lost (c), 1 duplicate (a), 1 inverted (a), 0 overlapping", l.String())
+	require.Equal(t, "3 published, 0 unknown, 3 delivered, 1 lost (c), 1 duplicate (a), 1 inverted (a), 0 overlapping, 0 rekeyed", l.String())
+}
+
+func TestLedgerNamesKeysAndWhoLostThem(t *testing.T) {
+	l := NewLedger()
+	l.Sent("a", "k", nil)
+	a := l.Handled("a", "")
+	l.Handled("b", "k")(nil)
+	a(nil)
+	require.Equal(t, "1 published, 0 unknown, 2 delivered, 0 lost, 0 duplicate, 0 inverted, 1 overlapping (key k), 1 rekeyed (a)", l.String())
 }
 
 func TestMiddlewareBooksAPanicAsAFailure(t *testing.T) {

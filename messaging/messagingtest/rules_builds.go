@@ -211,12 +211,8 @@ func twoBuilds(ctx context.Context, s *scene) error {
 	if err := all.leave(stops...); err != nil {
 		return err
 	}
-	c := ledger.Counts()
-	switch {
-	case len(misread) > 0:
+	if len(misread) > 0 {
 		return fmt.Errorf("%d deliveries were misread; the first: %s", len(misread), misread[0])
-	case c.Lost > 0 || s.order() == messaging.ByKey && c.Inverted+c.Overlapping > 0:
-		return errors.New(ledger.String())
 	}
-	return nil
+	return s.unbroken(ledger)
 }

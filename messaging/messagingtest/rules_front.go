@@ -105,9 +105,12 @@ func consumersKeep(ctx context.Context, s *scene) error {
 	if err := all.leave(leaveFirst, leaveSecond); err != nil {
 		return err
 	}
-	c := ledger.Counts()
-	if c.Lost > 0 || s.order() == messaging.ByKey && c.Inverted+c.Overlapping > 0 {
-		return errors.New(ledger.String())
+	return s.unbroken(ledger)
+}
+
+func (s *scene) unbroken(l *Ledger) error {
+	if c := l.Counts(); c.Lost+c.Rekeyed > 0 || s.order() == messaging.ByKey && c.Inverted+c.Overlapping > 0 {
+		return errors.New(l.String())
 	}
 	return nil
 }
