@@ -95,7 +95,7 @@ func (o *MonitorOptions) assess(v view) *Report {
 	if v.labels != nil {
 		i, feature := len(v.columns), v.ref.features[v.ref.predictions]
 		var perf PerformanceReport
-		rep.Features[i], perf = feature.performance(v.labels, v.columns[v.ref.predictions])
+		rep.Features[i], perf = feature.performance(v.labels, v.columns[v.ref.predictions], o.MinLoss)
 		rep.Performance = &perf
 		if rows := v.labels.rows(); rows >= minJudged {
 			weak[i] = feature.labels.rows() < rows
@@ -169,7 +169,7 @@ func (s *state) step(o *MonitorOptions, v view, i int, f FeatureReport, share fl
 		} else {
 			s.recent = append(s.recent[max(0, len(s.recent)-k+1):], v.columns[i])
 		}
-		joint = func() float64 { return s.joint(v.ref, i) }
+		joint = func() float64 { return s.joint(o, v.ref, i) }
 	}
 	if share == 0 || f.P > agreeLevel || f.Effect < o.least(v.ref, i) {
 		s.hits = 0
@@ -187,14 +187,18 @@ func (s *state) step(o *MonitorOptions, v view, i int, f FeatureReport, share fl
 	}
 }
 
-// joint is the p-value of the last windows as one.
-func (s *state) joint(r *Reference, i int) float64 {
+// joint is the p-value of the last windows as one: of the performance, that of a loss which is large in all of them
+// together, or 1.
+func (s *state) joint(o *MonitorOptions, r *Reference, i int) float64 {
 	if i == len(r.features) {
 		var sum *labelled
 		for _, l := range s.labels {
 			sum = sum.plus(l)
 		}
-		f, _ := r.features[r.predictions].performance(sum, observed{})
+		f, _ := r.features[r.predictions].performance(sum, observed{}, o.MinLoss)
+		if f.Effect < o.MinLoss {
+			return 1 // each of the windows has lost something else
+		}
 		return f.P
 	}
 	var sum observed

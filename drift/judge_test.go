@@ -117,6 +117,63 @@ func TestConfirmedTogether(t *testing.T) {
 	}
 }
 
+// A large fall of precision that is hardly significant, of a few rows that were predicted true, does not hide the certain
+// one of accuracy: it is told by its own P, in a window and in those that confirm.
+func TestDoubtfulLossHidesNoOther(t *testing.T) {
+	rows := func(high, highTrue, low, lowTrue int) (scores []float64, truth []bool) {
+		for i := range high {
+			scores, truth = append(scores, 0.9), append(truth, i < highTrue)
+		}
+		for i := range low {
+			scores, truth = append(scores, 0.1), append(truth, i < lowTrue)
+		}
+		return scores, truth
+	}
+	clk := newClock()
+	scores, truth := rows(1500, 1350, 198_500, 19_850)
+	m := monitor(t, fitted(t, Predictions("p", scores, truth, 0.5)), &MonitorOptions{Window: Every(time.Hour), Now: clk.Now})
+	p, err := m.Performance()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		scores, truth := rows(15, 11, 1985, 397)
+		for i := range scores {
+			id := fmt.Sprint(clk.now, i)
+			p.Predicted(id, scores[i])
+			p.Actual(id, truth[i])
+		}
+		clk.now = clk.now.Add(time.Hour)
+	}
+	got := closed(m)
+	if len(got) != 1 || got[0].Feature.Name != "p (performance)" {
+		t.Fatalf("accuracy fell from 0.9 to 0.8 in two windows: %+v", got)
+	}
+	sum := m.states[1].labels[0].plus(m.states[1].labels[1])
+	rep, _ := m.live.Load().ref.features[0].performance(sum, observed{}, 0.05)
+	accuracy, precision := rep.Scores[0], rep.Scores[1]
+	if corrected := precision.P * 5; precision.Stat > -0.15 || corrected > agreeLevel || corrected < got[0].Level {
+		t.Errorf("precision should be in doubt: %+v", precision)
+	}
+	if a := got[0]; a.P != accuracy.P*5 || a.Feature.Effect < 0.1 || a.Feature.Effect > 0.101 {
+		t.Errorf("told with P %v and effect %v; accuracy: %+v", a.P, a.Feature.Effect, accuracy)
+	}
+}
+
+// The windows together must have lost as much as each of them: what is sure of them and small does not confirm.
+func TestConfirmedLossIsLarge(t *testing.T) {
+	ref := fitted(t, Predictions("p", []float64{0.1, 0.9}, []bool{false, true}, 0.5))
+	f := ref.features[0]
+	f.labels = labelledCells([]int64{1000, 9000}, []int64{9000, 1000})
+	worse := labelledCells([]int64{650, 4350}, []int64{4350, 650}) // 0.87 where it was 0.9
+	s := state{labels: []*labelled{worse, worse}}
+	for least, want := range map[float64]bool{-1: true, 0.02: true, 0.05: false} {
+		if p := s.joint(&MonitorOptions{MinLoss: least}, ref, 1); (p < 1e-9) != want || (p == 1) == want {
+			t.Errorf("at least %v: P %v", least, p)
+		}
+	}
+}
+
 // A window of too few rows is none: it neither interrupts the hits nor counts as calm.
 func TestInsufficientWindowsDoNotCount(t *testing.T) {
 	clk, w := newClock(), newWorld(52)

@@ -208,8 +208,8 @@ func (f *feature) expected(counts []int) Metrics {
 }
 
 // performance compares the labelled rows of a window with the reference's, and estimates
-// that of all its predictions.
-func (f *feature) performance(l *labelled, predictions observed) (FeatureReport, PerformanceReport) {
+// that of all its predictions. A loss that is not below least is one that is called drift.
+func (f *feature) performance(l *labelled, predictions observed, least float64) (FeatureReport, PerformanceReport) {
 	ref, cur := f.labels.metrics(f.positive), l.metrics(f.positive)
 	rep := FeatureReport{Name: f.performanceName(), P: 1}
 	share := func(method string, x, n, y, m float64) {
@@ -226,8 +226,10 @@ func (f *feature) performance(l *labelled, predictions observed) (FeatureReport,
 			tests++
 		}
 	}
-	// What is told is the largest loss among those that are no accident, its p-value corrected for the
-	// number of tests; to have become better is no decay.
+	// What is told is the surest of the losses that are large enough to be called drift: a larger one
+	// that is in doubt does not hide it. Only without any is it the surest of the smaller. The P is times the number of
+	// all the tests, so whichever is chosen, that any of them comes below a level by chance is no likelier than the
+	// level. What may well be an accident is none; to have become better is no decay.
 	loss := func(s Score) float64 {
 		if s.Method == calibration.Method {
 			return s.Effect // to have too many positives is as bad as too few
@@ -235,8 +237,12 @@ func (f *feature) performance(l *labelled, predictions observed) (FeatureReport,
 		return -s.Stat
 	}
 	for _, s := range rep.Scores {
-		if p := min(1, s.P*float64(tests)); s.HasP && p <= agreeLevel && loss(s) > rep.Effect {
-			rep.P, rep.Effect = p, loss(s)
+		p, lost := min(1, s.P*float64(tests)), loss(s)
+		if !s.HasP || p > agreeLevel || lost <= 0 {
+			continue
+		}
+		if large, before := lost >= least, rep.Effect >= least; large && !before || large == before && p < rep.P {
+			rep.P, rep.Effect = p, lost
 		}
 	}
 	return rep, PerformanceReport{Actual: cur, Expected: f.expected(predictions.counts), Reference: ref}

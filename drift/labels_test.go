@@ -206,7 +206,7 @@ func TestPerformanceByHand(t *testing.T) {
 	if m := f.expected(nil); m != (Metrics{}) {
 		t.Errorf("of nothing: %+v", m)
 	}
-	rep, perf := f.performance(cur, observed{counts: []int{5, 2, 3}})
+	rep, perf := f.performance(cur, observed{counts: []int{5, 2, 3}}, 0.05)
 	if rep.Name != "p (performance)" || perf.Actual.TP != 300 || perf.Reference != m || perf.Expected.Rows != 10 {
 		t.Errorf("%s: %+v", rep.Name, perf)
 	}
@@ -221,29 +221,38 @@ func TestPerformanceByHand(t *testing.T) {
 			t.Errorf("%+v, want %+v", s, want)
 		}
 	}
-	if p := rep.Scores[1].P * 5; !near(rep.Effect, 2./7) || rep.P != p {
-		t.Errorf("effect %v and P %v: of the five tests precision has lost most, P %v", rep.Effect, rep.P, p)
+	// Accuracy is the surest, and told if its loss is large; of those that are large, or if none is, of all.
+	for least, want := range map[float64]int{-1: 0, 0.05: 0, 0.25: 0, math.Nextafter(0.25, 1): 1, 0.28: 1, 0.3: 0} {
+		rep, _ := f.performance(cur, observed{}, least)
+		if s := rep.Scores[want]; rep.Effect != -s.Stat || rep.P != s.P*5 {
+			t.Errorf("at least %v: effect %v and P %v, want those of %+v", least, rep.Effect, rep.P, s)
+		}
+	}
+	if a, p := rep.Scores[0].P, rep.Scores[1].P; !(a < p) {
+		t.Errorf("accuracy with P %v and precision with %v", a, p)
 	}
 	// The other way round all but the calibration has become better, and that is off by as much.
 	f.labels = cur
-	rep, _ = f.performance(ref, observed{})
+	rep, _ = f.performance(ref, observed{}, 0.05)
 	if s := rep.Scores[4]; rep.Effect != s.Effect || rep.P != s.P*5 || s.Stat < 0.1 {
 		t.Errorf("effect %v with P %v: the calibration is %+v", rep.Effect, rep.P, s)
 	}
-	if rep, _ := f.performance(cur, observed{}); rep.Effect != 0 || rep.P != 1 {
+	if rep, _ := f.performance(cur, observed{}, 0.05); rep.Effect != 0 || rep.P != 1 {
 		t.Errorf("nothing has changed: %+v", rep)
 	}
 }
 
-// A fall of recall that may be chance does not hide a smaller one of accuracy that is none.
+// A fall of recall that may be chance does not hide one of accuracy that is none, whether that is large or not.
 func TestLossIsSignificant(t *testing.T) {
 	f := &feature{name: "p", labels: labelledCells([]int64{1, 9}, []int64{900, 90}), positive: 1}
-	rep, _ := f.performance(labelledCells([]int64{3, 7}, []int64{750, 240}), observed{})
-	accuracy, recall := rep.Scores[0], rep.Scores[2]
-	if recall.Stat > -0.19 || recall.P < 0.2 { // 7 of 10 and 9 of 10
-		t.Fatalf("recall: %+v", recall)
-	}
-	if rep.Effect != -accuracy.Stat || math.Abs(rep.Effect-0.152) > 1e-12 { // 757 and 909 of 1000
-		t.Errorf("effect %v, P %v: %+v", rep.Effect, rep.P, rep.Scores)
+	for _, least := range []float64{0.05, 0.19} {
+		rep, _ := f.performance(labelledCells([]int64{3, 7}, []int64{750, 240}), observed{}, least)
+		accuracy, recall := rep.Scores[0], rep.Scores[2]
+		if recall.Stat > -0.19 || recall.P < 0.2 { // 7 of 10 and 9 of 10
+			t.Fatalf("recall: %+v", recall)
+		}
+		if rep.Effect != -accuracy.Stat || math.Abs(rep.Effect-0.152) > 1e-12 { // 757 and 909 of 1000
+			t.Errorf("at least %v: effect %v, P %v: %+v", least, rep.Effect, rep.P, rep.Scores)
+		}
 	}
 }

@@ -15,8 +15,9 @@ import (
 // the calibration, the share of positives beside what the reference has at the same scores, are compared
 // within the cells of the scores, where other scores with the same meaning are no
 // change; their P is Chernoff's bound on the hypergeometric law, which holds at any level and is up to ten times
-// too large. What counts is the largest loss among those that are significant; it is drift from
-// MonitorOptions.MinLoss on. A label counts when both sides are there; windows with fewer than 500
+// too large. What counts is the loss with the smallest P among those of at least MonitorOptions.MinLoss, which are
+// drift, and only if none of these is significant that among the smaller ones: a larger loss of which one cannot be sure hides
+// no other. Windows that confirm a drift must have lost as much together. A label counts when both sides are there; windows with fewer than 500
 // such rows are gathered until there are as many. What a prediction is worth before its label
 // comes, [PerformanceReport] estimates. Log loss, Brier score and ECE are reported, and not tested.
 //
