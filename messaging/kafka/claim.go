@@ -146,7 +146,7 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 func (r *receiver) recall(c *claim) error {
 	begin := time.Now()
 	for {
-		m, err := r.broker.memoOf(c.topic, r.sub.Group, c.partition)
+		m, err := r.broker.memoOf(c.topic, r.sub.Group, c.partition, c.next)
 		if err == nil {
 			c.before = m
 			return nil

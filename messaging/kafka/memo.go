@@ -15,16 +15,22 @@ import (
 
 // A group's position in a partition is one number, and Kafka keeps a short text
 // beside it. There stands what the number cannot say: what is settled beyond
-// it, and what was noted of the messages that wait for a retry.
+// it, and what was noted of the messages that wait for a retry. All of it counts
+// from the position, so the text says which that is: a topic that was deleted and
+// made anew is read from elsewhere, and whoever copies positions to where offsets
+// differ, as MirrorMaker does, copies the text as it is. Believed there, it would
+// have messages skipped that nobody has settled.
 
 const (
 	// memoPrefix begins the text, for whoever reads it, and for versions to come.
-	memoPrefix = "mainstay1:"
+	memoPrefix = "mainstay2:"
 	// memoRoom is the text's length that brokers take by default
 	// (offset.metadata.max.bytes is 4096).
 	memoRoom = 4000
 	// memoError is how much of an error's text is kept, memoErrors how many.
 	memoError, memoErrors = 120, 64
+	// memoFrame is what the position, the base and two counts take at most.
+	memoFrame = 2*binary.MaxVarintLen64 + 2*binary.MaxVarintLen16
 )
 
 // memo is what is known of a partition beyond the position.
@@ -49,7 +55,10 @@ func (m *memo) settled(offset int64) bool {
 // the highest offsets, since all before them must be known again first.
 func encodeMemo(position int64, notes map[int64]driver.Note, done iter.Seq2[int64, int64], room int) (text string, complete bool) {
 	most := (room - len(memoPrefix)) / 4 * 3
-	if most < 16 {
+	if most < memoFrame {
+		for range done {
+			return "", false
+		}
 		return "", len(notes) == 0
 	}
 	b, complete := encodeNotes(position, notes, most, true)
@@ -105,14 +114,15 @@ func encodeNotes(position int64, notes map[int64]driver.Note, most int, withErro
 		more = binary.AppendVarint(more, n.NotBefore.Add(time.Millisecond-1).UnixMilli()-base)
 		more = binary.AppendVarint(more, n.FirstSeen.UnixMilli()-base)
 		more = binary.AppendUvarint(more, uint64(which))
-		if len(body)+len(more)+used+24 > most {
+		if memoFrame+len(body)+len(more)+used > most {
 			complete = false
 			break
 		}
 		body, at = append(body, more...), o
 		count++
 	}
-	b = binary.AppendVarint(nil, base)
+	b = binary.AppendVarint(nil, position)
+	b = binary.AppendVarint(b, base)
 	b = binary.AppendUvarint(b, uint64(len(texts)))
 	for _, t := range texts {
 		b = append(binary.AppendUvarint(b, uint64(len(t))), t...)
@@ -121,9 +131,9 @@ func encodeNotes(position int64, notes map[int64]driver.Note, most int, withErro
 	return append(b, body...), complete
 }
 
-// decodeMemo reads what encodeMemo wrote. What is not from here, or from a
-// version to come, is no memo: then everything beyond the position is
-// delivered again, and its attempts are counted anew.
+// decodeMemo reads what encodeMemo wrote of position. What is of another one, not
+// from here or from another version, is no memo: then everything beyond the
+// position is delivered again, and its attempts are counted anew.
 func decodeMemo(position int64, text string) (m memo, ok bool) {
 	encoded, ok := strings.CutPrefix(text, memoPrefix)
 	if !ok {
@@ -134,6 +144,9 @@ func decodeMemo(position int64, text string) (m memo, ok bool) {
 		return memo{}, false
 	}
 	r := reader{b: b}
+	if r.int() != position || position < 0 {
+		return memo{}, false
+	}
 	base := r.int()
 	texts := make([]string, 0, min(r.peek(), memoErrors))
 	for range r.count() {
@@ -215,8 +228,10 @@ func (r *reader) text() string {
 	return s
 }
 
-// memoOf asks what group knows of a partition.
-func (b *broker) memoOf(topic, group string, partition int32) (memo, error) {
+// memoOf asks what group knows of a partition that is read from position on.
+// That need not be the one the group has: where the log no longer has it, or
+// never had, the client begins with the oldest message.
+func (b *broker) memoOf(topic, group string, partition int32, position int64) (memo, error) {
 	admin, err := sarama.NewClusterAdminFromClient(b.control) // closing it would close the client
 	if err != nil {
 		return memo{}, err
@@ -232,6 +247,6 @@ func (b *broker) memoOf(topic, group string, partition int32) (memo, error) {
 	case block.Err != sarama.ErrNoError:
 		return memo{}, block.Err
 	}
-	m, _ := decodeMemo(block.Offset, block.Metadata) // or there is nothing, or somebody else's
+	m, _ := decodeMemo(position, block.Metadata) // or there is nothing, or somebody else's
 	return m, nil
 }
