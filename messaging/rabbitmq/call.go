@@ -18,15 +18,27 @@ type parcel struct {
 	exchange, key string
 	i             int // its place among the messages of Publish
 
-	sent    confirmation // nil: not written
-	refused error        // why it could not be written
-	err     error        // the outcome
+	sent     confirmation // nil: not written
+	refused  error        // why it could not be written
+	answered bool         // sent was done when the caller had waited
+	err      error        // the outcome
 }
+
+func (p *parcel) parcelKey() parcelKey { return keyOf(p.exchange, p.key, p.MessageId, p.Headers) }
 
 // confirmation is amqp.DeferredConfirmation.
 type confirmation interface {
 	Done() <-chan struct{}
 	Acked() bool
+}
+
+func isDone(c confirmation) bool {
+	select {
+	case <-c.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // call is one Publish that waits. write fills it in one goroutine while wait
@@ -45,31 +57,36 @@ func newCall(parcels []parcel) *call { return &call{parcels: parcels, written: m
 // errBehind: what is behind a message that failed must not overtake it.
 var errBehind = errors.New("not sent: a message before it failed")
 
-// write sends one parcel after the other, until one fails.
-func (c *call) write(send func(*parcel) (confirmation, error)) {
+// write sends one parcel after the other, until one fails. It returns the one
+// that the caller left in the middle of, nil if there is none.
+func (c *call) write(send func(*parcel) (confirmation, error)) (alone *parcel) {
 	defer close(c.written)
 	for i := range c.parcels {
 		c.mu.Lock()
 		if c.left {
 			c.mu.Unlock()
-			return
+			return nil
 		}
 		c.begun = i + 1
 		c.mu.Unlock()
 		sent, err := send(&c.parcels[i])
 		c.mu.Lock()
 		c.parcels[i].sent, c.parcels[i].refused = sent, err
+		left := c.left
 		c.mu.Unlock()
-		if err != nil {
-			return
+		switch {
+		case err != nil:
+			return nil
+		case left:
+			return &c.parcels[i]
 		}
 	}
+	return nil
 }
 
 // wait sets the outcome of every parcel. It returns when all have one or ctx
 // ends.
 func (c *call) wait(ctx context.Context, l *link) {
-	defer l.settled()
 	select {
 	case <-c.written:
 	case <-ctx.Done():
@@ -87,7 +104,9 @@ func (c *call) wait(ctx context.Context, l *link) {
 		}
 		select {
 		case <-p.sent.Done():
+			p.answered = true
 		case <-ctx.Done():
+			p.answered = isDone(p.sent)
 		}
 	}
 	l.hearAll()
@@ -101,6 +120,10 @@ func (c *call) leave(ctx context.Context, l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.left = true
+	for i := range c.parcels {
+		p := &c.parcels[i]
+		p.answered = p.sent != nil && isDone(p.sent)
+	}
 	l.hearAll()
 	for i := range c.parcels {
 		switch {
@@ -114,6 +137,8 @@ func (c *call) leave(ctx context.Context, l *link) {
 	}
 }
 
+// outcome says what became of parcel i, all returns of what is answered being
+// booked. An answer that has come since does not count: its return may not be.
 func (c *call) outcome(ctx context.Context, l *link, i int) error {
 	p := &c.parcels[i]
 	switch {
@@ -123,17 +148,13 @@ func (c *call) outcome(ctx context.Context, l *link, i int) error {
 		return fmt.Errorf("not sent: %w", l.why())
 	case p.refused != nil:
 		return fmt.Errorf("%w: %w", driver.ErrUnknown, p.refused)
-	}
-	select {
-	case <-p.sent.Done():
-	default:
+	case !p.answered:
+		l.give(p)
 		err := fmt.Errorf("%w: %w", driver.ErrUnknown, context.Cause(ctx))
 		if reason, _ := l.blocked(); reason != "" {
 			err = fmt.Errorf("%w (%s)", err, reason)
 		}
 		return err
-	}
-	switch {
 	case p.sent.Acked():
 		return l.unrouted(p)
 	case !l.isDead():

@@ -22,20 +22,18 @@ type link struct {
 
 	calls   chan *call
 	heard   chan struct{} // taken by listen when it has booked everything before
+	given   chan leftover
 	dead    chan struct{} // closed when the channel is
 	ended   chan struct{} // closed when listen is through
 	returns atomic.Int64  // returned messages that nobody has asked for
 
 	mu       sync.Mutex
 	cause    *amqp.Error
-	unwanted map[parcelKey]error
-	flying   int // calls that wait
+	unwanted map[parcelKey]*unwanted
+	left     []leftover // as they were written
 	alarm    string
 	moved    chan struct{} // closed when alarm changes
 }
-
-// parcelKey is what a returned message is recognised by.
-type parcelKey struct{ exchange, key, id string }
 
 func newLink(c *conn) (*link, error) {
 	ch, err := c.Channel()
@@ -46,8 +44,8 @@ func newLink(c *conn) (*link, error) {
 		return nil, fmt.Errorf("opening a channel: %w", err)
 	}
 	l := &link{
-		conn: c, ch: ch, calls: make(chan *call), heard: make(chan struct{}), dead: make(chan struct{}), ended: make(chan struct{}),
-		unwanted: make(map[parcelKey]error), moved: make(chan struct{}),
+		conn: c, ch: ch, calls: make(chan *call), heard: make(chan struct{}), given: make(chan leftover),
+		dead: make(chan struct{}), ended: make(chan struct{}), unwanted: make(map[parcelKey]*unwanted), moved: make(chan struct{}),
 	}
 	// Unbuffered: the client goes on to a message's confirmation only when
 	// listen has taken its return.
@@ -67,10 +65,7 @@ func (l *link) listen(returns <-chan amqp.Return, blocking <-chan amqp.Blocking,
 				returns = nil
 				continue
 			}
-			l.mu.Lock()
-			l.unwanted[parcelKey{r.Exchange, r.RoutingKey, r.MessageId}] = returned(&r)
-			l.returns.Add(1)
-			l.mu.Unlock()
+			l.book(&r)
 		case b, ok := <-blocking:
 			if !ok {
 				blocking = nil
@@ -88,6 +83,8 @@ func (l *link) listen(returns <-chan amqp.Return, blocking <-chan amqp.Blocking,
 			close(l.dead)
 			l.conn.kill() // one channel is all there is to it
 		case l.heard <- struct{}{}:
+		case x := <-l.given:
+			l.keep(x)
 		}
 	}
 }
@@ -142,9 +139,6 @@ func (l *link) take(ctx context.Context, c *call) error {
 		}
 		select {
 		case calls <- c:
-			l.mu.Lock()
-			l.flying++
-			l.mu.Unlock()
 			return nil
 		case <-moved:
 		case <-l.dead:
@@ -175,10 +169,16 @@ func (l *link) writeAll(c *call) {
 	l.conn.raw.gather()
 	defer l.conn.raw.flush()
 	for {
-		c.write(l.publish)
+		l.writeCall(c, l.publish)
 		if c = l.more(); c == nil {
 			return
 		}
+	}
+}
+
+func (l *link) writeCall(c *call, send func(*parcel) (confirmation, error)) {
+	if p := c.write(send); p != nil {
+		l.give(p)
 	}
 }
 
@@ -204,41 +204,8 @@ func (l *link) publish(p *parcel) (confirmation, error) {
 	return d, nil
 }
 
-// settled ends the wait of one call.
-func (l *link) settled() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.flying--; l.flying == 0 && len(l.unwanted) > 0 {
-		clear(l.unwanted) // of callers that did not wait
-		l.returns.Store(0)
-	}
-}
-
-// hearAll waits until every return that came before is booked.
-func (l *link) hearAll() {
-	select {
-	case <-l.heard:
-	case <-l.ended:
-	}
-}
-
-// unrouted returns the error of a message that came back, once.
-func (l *link) unrouted(p *parcel) error {
-	if l.returns.Load() == 0 {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := parcelKey{p.exchange, p.key, p.MessageId}
-	err := l.unwanted[k]
-	if err != nil {
-		delete(l.unwanted, k)
-		l.returns.Add(-1)
-	}
-	return err
-}
-
-// end waits for the confirmations of what has been written, and closes.
+// end closes the connection. Who still waits for a confirmation then gets
+// driver.ErrUnknown.
 func (l *link) end(ctx context.Context) error {
 	err := l.conn.end(ctx)
 	select {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -230,7 +229,7 @@ func (p *publisher) blockedBy() string {
 	return reason
 }
 
-// close waits for what has been written, no longer than ctx.
+// close ends the link, politely until ctx ends.
 func (p *publisher) close(ctx context.Context) error {
 	select {
 	case p.connecting <- struct{}{}:
@@ -243,9 +242,4 @@ func (p *publisher) close(ctx context.Context) error {
 		return nil
 	}
 	return l.end(ctx)
-}
-
-// returned translates what the server says about a message it cannot route.
-func returned(r *amqp.Return) error {
-	return fmt.Errorf("%w: no group of topic %q is declared (%s)", driver.ErrUnroutable, r.Exchange, strings.ToLower(r.ReplyText))
 }
