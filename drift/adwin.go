@@ -121,20 +121,20 @@ func (d *ADWIN) cut() bool {
 	w := float64(d.width)
 	l := math.Log(2 * math.Log(w) / d.delta)
 	spread := 2 * l * max(d.variance/w, 0)
-	n0, u0 := 0.0, 0.0
-	n1, u1 := w, d.total
-	for row := d.rows - 1; row >= 0; row-- {
+	d.total = d.sum()
+	rounding := 1e-12 * math.Abs(d.total/w)
+	n1, u1 := 0.0, 0.0 // the newer part, few values beside many: its sum is no difference of two great ones
+	for row := range d.rows {
 		size := float64(uint64(1) << row)
 		at := row * (d.per + 1)
-		for _, b := range d.bucket[at : at+d.count[row]] {
-			n0 += size
-			n1 -= size
-			u0 += b.total
-			u1 -= b.total
-			if n1 < d.minWindow {
+		for i := at + d.count[row] - 1; i >= at; i-- {
+			n1 += size
+			u1 += d.bucket[i].total
+			n0, u0 := w-n1, d.total-u1
+			if n0 < d.minWindow {
 				return false
 			}
-			if n0 < d.minWindow {
+			if n1 < d.minWindow {
 				continue
 			}
 			// m is at least 1/n0+1/n1, and without a division most cuts are done with.
@@ -143,12 +143,25 @@ func (d *ADWIN) cut() bool {
 			}
 			m := 1/(n0-d.minWindow+1) + 1/(n1-d.minWindow+1)
 			off := math.Abs(u0/n0 - u1/n1)
-			if off*off > m*spread && off > math.Sqrt(m*spread)+2.0/3*l*m {
+			if off*off > m*spread && off > math.Sqrt(m*spread)+2.0/3*l*m+rounding {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// sum is that of the window. Of the buckets it is closer than of the values one by one, whose
+// roundings add up in a long window until they look like a change.
+func (d *ADWIN) sum() float64 {
+	sum := 0.0
+	for row := range d.rows {
+		at := row * (d.per + 1)
+		for _, b := range d.bucket[at : at+d.count[row]] {
+			sum += b.total
+		}
+	}
+	return sum
 }
 
 // drop drops the oldest bucket and sums up the others anew: a subtraction would

@@ -1,6 +1,9 @@
 package drift
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // Where a drift is found, worked out by hand: single values in the buckets, and a bound that is
 // passed by one cut alone, that of the first or of the last values.
@@ -32,6 +35,21 @@ func TestADWINCutsByHand(t *testing.T) {
 		}
 		if at != c.at {
 			t.Errorf("%s: drift at value %d, want %d", c.name, at, c.at)
+		}
+	}
+}
+
+// A constant never changes, however long the window: its roundings are no drift.
+func TestADWINOfAConstant(t *testing.T) {
+	for _, x := range []float64{1000000.1, 0.1, -1e12 / 3} {
+		var d ADWIN
+		for i := range 1_000_000 {
+			if d.Observe(x) == Drift {
+				t.Fatalf("constant %v: drift at value %d", x, i)
+			}
+		}
+		if d.Width() != 1_000_000 || math.Abs(d.Mean()-x) > 1e-13*math.Abs(x) {
+			t.Errorf("the mean of %d times %v is %v", d.Width(), x, d.Mean())
 		}
 	}
 }

@@ -236,6 +236,7 @@ func TestDrawnEdges(t *testing.T) {
 	for _, c := range []struct{ edges, want []float64 }{ // by ratio: the first two and the last
 		{[]float64{1, 2, 21}, []float64{1, 1.16, 21}},
 		{[]float64{1, 200, 1001}, []float64{1, 1.41, 1000}},
+		{[]float64{3, 30, 3000}, []float64{3, 4.24, 3000}}, // the 20th root of 1000 is 1.4125
 		{[]float64{1, 10, math.MaxFloat64}, []float64{1, 2.59e15, math.MaxFloat64}},
 	} {
 		if got := cut(c.edges, 2, 48, 48, 2).drawnEdges(); len(got) != 21 || got[0] != c.want[0] || got[1] != c.want[1] || got[20] != c.want[2] {

@@ -108,22 +108,22 @@ func (f *feature) outOfRange(counts []int) int {
 // too large if anything. Frequent values are cells of their own and ties
 // are counted as ties; looking at D inside other cells only adds to P.
 func (f *feature) ks(o observed) Score {
+	const most = min(1<<31, math.MaxInt>>2) // their sum is an int
 	n, m := int(f.present), o.present
-	if n == 0 || m == 0 {
+	if f.present == 0 || m == 0 {
 		return Score{Method: "ks", N: n, M: m}.finite()
 	}
-	const most = int64(1) << 31
-	if int64(n) > most || int64(m) > most {
+	if f.present > most || m > most {
 		// Sums of products would overflow; halving counts of this size loses nothing.
 		small := *f
 		small.counts = make([]int64, len(f.counts))
 		half := observed{counts: make([]int, len(o.counts))}
 		for k := range f.counts {
 			small.counts[k], half.counts[k] = f.counts[k], o.counts[k]
-			if int64(n) > most {
+			if f.present > most {
 				small.counts[k] /= 2
 			}
-			if int64(m) > most {
+			if m > most {
 				half.counts[k] /= 2
 			}
 			half.present += half.counts[k]
@@ -141,7 +141,7 @@ func (f *feature) ks(o observed) Score {
 		i += f.counts[k]
 		j += int64(o.counts[k])
 		h = max(h, i*ms-j*ns, j*ns-i*ms)
-		ties = ties || single(f.edges, k) && int(f.counts[k])+o.counts[k] > 1
+		ties = ties || single(f.edges, k) && f.counts[k]+int64(o.counts[k]) > 1
 	}
 	s := ksScore(n, m, h, twoSided, nil, 0)
 	// Without ties the other forms are as good as exact; with ties they are too

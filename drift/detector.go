@@ -16,8 +16,8 @@ import "math"
 // keeps on saying Drift while its window differs from the reference.
 //
 // NaN is a missing value and is passed over. No value makes a detector panic or
-// compute a NaN. Observe allocates nothing, after its first call. A detector
-// belongs to one goroutine at a time.
+// compute a NaN. Observe allocates nothing, after its first call and, with an EProcess
+// that learns its reference, the call at which it has. A detector belongs to one goroutine at a time.
 //
 // # Which one
 //

@@ -34,11 +34,12 @@ func (g *grid) fit(values []float64, intervals int) {
 		held[g.spread(values[i])>>(64-gridBits)]++
 		total++
 	}
-	upto := 0
+	first, upto := 0, 0
 	for i := range held {
-		first := upto * intervals / total
 		upto += held[i]
-		g.parts[i] = gridPart{uint16(first), uint16(upto*intervals/total - first)}
+		next := int(int64(upto) * int64(intervals) / int64(total)) // which 32 bits would not hold
+		g.parts[i] = gridPart{uint16(first), uint16(next - first)}
+		first = next
 	}
 }
 

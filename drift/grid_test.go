@@ -134,3 +134,20 @@ func TestCountsPerBin(t *testing.T) {
 		}
 	}
 }
+
+// Where most edges of all are in the last interval, none of them is missed.
+func TestLookupOfTheLastInterval(t *testing.T) {
+	edges := []float64{1, 2, 3, 0, 0, 0, 0, 4}
+	for i := 6; i >= 3; i-- {
+		edges[i] = below(edges[i+1])
+	}
+	l := newLookup(edges)
+	for i, x := range edges {
+		if got := l.cell(x); got != i {
+			t.Errorf("%d edges are below %v, want %d", got, x, i)
+		}
+	}
+	if got := l.cell(5); got != len(edges) {
+		t.Errorf("%d edges are below 5, want %d", got, len(edges))
+	}
+}

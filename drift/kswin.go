@@ -9,7 +9,9 @@ import "slices"
 //
 // It is a [Drift] if the exact p-value without ties is at most Alpha; with ties
 // it is larger than it need be. Alpha is the level of one look, and there is one at each
-// value, so that without drift at most Alpha alarms per value are expected. Infinities are values at the far
+// value, so that without drift at most Alpha alarms per value are expected. A Recent so small that no
+// values could differ enough for Alpha is out of range, and so is a Window of which that is true
+// of either half; an Alpha below 1e-58 needs a larger Window than the default. Infinities are values at the far
 // ends. An observation costs time in proportion to Window.
 type KSWIN struct {
 	Alpha  float64 // level of one look; 1e-5
@@ -29,14 +31,19 @@ const maxKSWIN = 100_000
 
 func (d *KSWIN) setup() {
 	w := min(atLeast(d.Window, 2, 200), maxKSWIN)
-	d.recent = atLeast(d.Recent, 1, w/2)
-	if d.recent >= w {
-		d.recent = w / 2
+	for _, c := range [][2]int{{w, d.Recent}, {w, w / 2}, {200, 100}} {
+		if w, d.recent = c[0], c[1]; d.recent < 1 || d.recent >= w {
+			continue
+		}
+		n := w - d.recent
+		_, ms := scaled(n, d.recent)
+		if d.critical = criticalGap(n, d.recent, share(d.Alpha, 1e-5), nil); d.critical <= int64(n)*ms {
+			break
+		}
 	}
 	d.ring = make([]float64, w)
 	d.newest = make([]float64, 0, d.recent+1)
 	d.older = make([]float64, 0, w-d.recent+1)
-	d.critical = criticalGap(w-d.recent, d.recent, share(d.Alpha, 1e-5), nil)
 }
 
 // Observe implements [Detector].

@@ -6,9 +6,10 @@ import (
 	"testing"
 )
 
-// A part that is not smaller than the window is half of it.
+// A part that is not smaller than the window is half of it, and so is one that is too small for the level: a single
+// value among 40 has P 0.05 at best.
 func TestKSWINParts(t *testing.T) {
-	for recent, half := range map[int]bool{0: true, -1: true, 20: true, 40: true, 41: true, 39: false, 1: false} {
+	for recent, half := range map[int]bool{0: true, -1: true, 20: true, 40: true, 41: true, 39: true, 1: true, 2: false, 38: false} {
 		a, b := &KSWIN{Alpha: 0.01, Window: 40, Recent: recent}, &KSWIN{Alpha: 0.01, Window: 40, Recent: 20}
 		r := rand.New(rand.NewPCG(2, 2))
 		same, alarms := true, 0
@@ -22,6 +23,21 @@ func TestKSWINParts(t *testing.T) {
 		}
 		if same != half || alarms == 0 {
 			t.Errorf("recent %d: as half of the window %v, want %v; %d alarms", recent, same, half, alarms)
+		}
+	}
+}
+
+// A window in which nothing could be as improbable as Alpha is the default one, where an alarm can be.
+func TestKSWINCanAlarm(t *testing.T) {
+	for _, c := range []struct{ window, recent int }{{0, 0}, {20, 0}, {2, 0}, {0, 2}, {100, 3}, {0, 198}} {
+		d, alarm := &KSWIN{Window: c.window, Recent: c.recent}, 0
+		for i := range 2000 {
+			if d.Observe(float64(i%7)+1e6*float64(i/1000)) == Drift && alarm == 0 {
+				alarm = i
+			}
+		}
+		if alarm < 1000 {
+			t.Errorf("%+v: first alarm at %d, want one after the jump at 1000", c, alarm)
 		}
 	}
 }

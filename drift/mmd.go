@@ -21,8 +21,10 @@ const (
 //
 // Up to 200 rows together, all pairs are compared. More rows are dealt at
 // random into up to 25 blocks of at most 200, and the estimates of the blocks are averaged
-// (Zaremba et al. 2013, but P by permutation); rows that do not fit, beyond 5,000,
-// are left out, and N and M are those that took part. P is by deals drawn from seed
+// (Zaremba et al. 2013, but P by permutation). Every block has at least 20 rows of
+// each sample, so there are fewer of them beside a small one. Rows that do not fit,
+// beyond 5,000 or of a sample that is much larger than the other, are left out, and
+// N and M are those that took part. P is by deals drawn from seed
 // within the blocks, counted as by [AndersonDarling]; the same seed gives the same
 // result. It takes up to half a second.
 //
@@ -99,14 +101,13 @@ func newMMDRows(ref, cur [][]float64) (all mmdRows, n int) {
 			panic("drift: MMD: rows of different lengths")
 		}
 		width = len(row)
-		missing := false
+		if slices.ContainsFunc(row, math.IsNaN) {
+			continue
+		}
 		for _, x := range row {
-			missing = missing || x != x
 			largest = max(largest, min(math.Abs(x), math.MaxFloat64))
 		}
-		if !missing {
-			all.rows = append(all.rows, row)
-		}
+		all.rows = append(all.rows, row)
 	}
 	if len(cur) == 0 {
 		n = len(all.rows)

@@ -2,6 +2,8 @@ package drift
 
 import (
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -29,6 +31,31 @@ func TestMMDBlocksByHand(t *testing.T) {
 	} {
 		if s := MMD(rows(c.ref), rows(c.cur), 1); s.N != c.n || s.M != c.m || s.HasP {
 			t.Errorf("of %d and %d rows %d and %d take part, want %d and %d", c.ref, c.cur, s.N, s.M, c.n, c.m)
+		}
+	}
+}
+
+// A row with a NaN is left out wherever it stands, and takes the scale of huge values with it.
+func TestMMDLeavesNaNOut(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	rows := func(n int, scale float64) (out [][]float64) {
+		for range n {
+			out = append(out, []float64{scale * r.NormFloat64(), scale * r.NormFloat64()})
+		}
+		return out
+	}
+	nan := []float64{math.Inf(1), math.NaN()}
+	ref, cur := rows(60, 1), rows(60, 1)
+	ref[3][0], cur[4][0] = math.Inf(1), math.Inf(1)
+	for _, c := range [][2][][]float64{{ref, cur}, {rows(60, 1e200), rows(60, 1e200)}, {rows(60, 1), rows(60, 1)}} {
+		ref, cur := c[0], c[1]
+		want := MMD(ref, cur, 1)
+		for _, at := range []int{0, 30, 60} {
+			for _, got := range []Score{MMD(slices.Insert(slices.Clone(ref), at, nan), cur, 1), MMD(ref, slices.Insert(slices.Clone(cur), at, nan), 1)} {
+				if got != want || !want.HasP {
+					t.Errorf("with a NaN in row %d %+v, without %+v", at, got, want)
+				}
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package mlserve
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -168,7 +169,7 @@ func (t Tensor) check() error {
 }
 
 // maxElements keeps products of dimensions from outside far from overflow.
-const maxElements = 1 << 40
+const maxElements = min(1<<40, math.MaxInt)
 
 func (t Tensor) float64s() ([]float64, bool) {
 	switch d := t.Data.(type) {
