@@ -105,7 +105,7 @@ func (o *MonitorOptions) assess(v view) *Report {
 	adjusted := o.adjust(ps, of, shares)
 	for j, i := range of {
 		f, p := &rep.Features[i], adjusted[j]
-		beyondDoubt := f.P <= o.level(v.open, shares[i])
+		beyondDoubt := shares[i] > 0 && f.P <= o.level(v.open, shares[i])
 		switch large := f.Effect >= o.least(v.ref, i); {
 		case large && (beyondDoubt || p <= o.FDR && !weak[i]):
 			f.Verdict = Drift
@@ -129,23 +129,32 @@ func (o *MonitorOptions) least(r *Reference, i int) float64 {
 }
 
 // adjust is Benjamini and Hochberg's correction with weights (Genovese, Roeder
-// and Wasserman 2006): p/w, where the weights of those tested have the mean 1.
+// and Wasserman 2006): p/w, where the weights of those tested have the mean 1. By a weight
+// of 0 nothing would ever be marked: such features, which are only reported, are a family of their own.
 func (o *MonitorOptions) adjust(ps []float64, of []int, shares []float64) []float64 {
 	if len(o.Weights) == 0 {
 		return BenjaminiHochberg(ps)
 	}
-	sum := 0.0
-	for _, i := range of {
-		sum += shares[i]
-	}
-	weighted := make([]float64, len(ps))
-	for j, i := range of {
-		weighted[j] = 1
-		if w := shares[i] * float64(len(of)); w > 0 {
-			weighted[j] = min(1, ps[j]*sum/w)
+	out := make([]float64, len(ps))
+	for _, alerts := range []bool{true, false} {
+		sum, in := 0.0, []int(nil) // places in ps
+		for j, i := range of {
+			if shares[i] > 0 == alerts {
+				sum += shares[i]
+				in = append(in, j)
+			}
+		}
+		family := make([]float64, len(in))
+		for k, j := range in {
+			if family[k] = ps[j]; alerts {
+				family[k] = ps[j] * sum / (shares[of[j]] * float64(len(in)))
+			}
+		}
+		for k, p := range BenjaminiHochberg(family) {
+			out[in[k]] = p
 		}
 	}
-	return BenjaminiHochberg(weighted)
+	return out
 }
 
 // state is what a monitor remembers of a feature between windows.

@@ -8,16 +8,48 @@ import (
 	"time"
 )
 
-// By hand: of four that are tested with 0.9 of the budget, the weights, of the mean 1, are 2, 1, 1 and 0.
+// By hand: of three that are tested with 0.9 of the budget, the weights, of the mean 1, are 1.5, 0.75 and 0.75. Those of
+// weight 0 are a family of their own.
 func TestAdjustByHand(t *testing.T) {
 	o := &MonitorOptions{Weights: map[string]float64{"a": 2}}
-	shares := []float64{0.45, 0.1, 0.225, 0.225, 0}
-	// p/w is 0.02, 0.03, 0.5 and, what has no weight, 1; times four over the rank 0.08, 0.06, 2/3 and 1.
-	got := o.adjust([]float64{0.04, 0.03, 0.5, 0}, []int{0, 2, 3, 4}, shares)
-	for i, want := range []float64{0.06, 0.06, 2. / 3, 1} {
+	shares := []float64{0.45, 0.1, 0.225, 0.225, 0, 0, 0}
+	// p/w is 0.02*4/3, 0.04 and 2/3; times three over the rank 0.08, 0.06 and 2/3. The others times three over the rank.
+	got := o.adjust([]float64{0.04, 0.03, 0.03, 0.5, 0.001, 0.2}, []int{0, 4, 2, 3, 5, 6}, shares)
+	for i, want := range []float64{0.06, 0.045, 0.06, 2. / 3, 0.003, 0.2} {
 		if !(math.Abs(got[i]-want) < 1e-12) {
 			t.Errorf("%v: the P of %d should be %v", got, i, want)
 		}
+	}
+	// With no weight at all the family is one, as without weights.
+	ps := []float64{0.04, 0.03, 0.5}
+	if got := o.adjust(ps, []int{4, 5, 6}, shares); !slices.Equal(got, BenjaminiHochberg(ps)) {
+		t.Errorf("%v of weight 0", got)
+	}
+}
+
+// A feature of weight 0 is reported like any other, whatever its P, and against the FDR alone: it has no part of the budget, in
+// which its P could be beyond doubt.
+func TestWeightlessIsReported(t *testing.T) {
+	w := newWorld(56)
+	ref := fitted(t, Numbers("a", w.normals(20_000)), Numbers("b", w.normals(20_000)), Numbers("small", w.normals(200)))
+	m := monitor(t, ref, &MonitorOptions{Window: Tumbling(2000), Weights: map[string]float64{"a": 0, "small": 0}, Now: newClock().Now})
+	for _, c := range []struct {
+		shift    float64
+		a, small Verdict
+	}{{0, Stable, WeakReference}, {0.2, Warning, WeakReference}, {1, Drift, WeakReference}, {1e6, Drift, WeakReference}} {
+		for range 2000 {
+			handle(t, m, "a").Observe(w.NormFloat64() + c.shift)
+			handle(t, m, "b").Observe(w.NormFloat64())
+			handle(t, m, "small").Observe(w.NormFloat64() + c.shift)
+		}
+		for i, want := range []Verdict{c.a, Stable, c.small} {
+			if f := m.Report().Features[i]; f.Verdict != want {
+				t.Errorf("shift %v: %s is %v, want %v: P %v and effect %v", c.shift, f.Name, f.Verdict, want, f.P, f.Effect)
+			}
+		}
+	}
+	if got := taken(m); len(got) != 0 {
+		t.Errorf("%+v: nothing of weight 0 alerts", got)
 	}
 }
 

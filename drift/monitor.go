@@ -40,8 +40,8 @@ type MonitorOptions struct {
 	Cooldown time.Duration
 	// Weights tell how much features matter, by name: their part of the budget and
 	// their place in an alert are in proportion. A feature that is not named has
-	// weight 1; one of weight 0 is reported and never alerts. Names that the reference
-	// lacks are errors. Nil: all alike.
+	// weight 1; one of weight 0 is reported and never alerts: a Report marks those at FDR
+	// apart from the others. Names that the reference lacks are errors. Nil: all alike.
 	Weights map[string]float64
 	// Labels is how long a prediction waits for its label, and a label for its
 	// prediction, on Now: see [Performance]. Zero: 24 hours.
