@@ -178,6 +178,9 @@ func (c *claim) add(some []*sarama.ConsumerMessage) int {
 	r := c.receiver
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if c.revoked {
+		return 0
+	}
 	now, before := time.Now(), len(c.queue)
 	tickets := make([]ticket, len(some))
 	for i, m := range some {
@@ -220,8 +223,13 @@ func (c *claim) line(t *ticket, now time.Time) {
 func size(m *sarama.ConsumerMessage) int { return len(m.Key) + len(m.Value) }
 
 // flow pauses and resumes fetching. It is called under the receiver's lock
-// whenever the queue or the gap has changed.
+// whenever the queue or the gap has changed. The client pauses partitions, not
+// claims: what was paused when a claim ends stays so for the next one, and a
+// claim that has ended would speak for it.
 func (c *claim) flow() {
+	if c.revoked {
+		return
+	}
 	gap := farGap
 	if c.overflow {
 		gap = maxGap
@@ -239,9 +247,13 @@ func (c *claim) flow() {
 		c.paused = true
 		c.receiver.group.Pause(map[string][]int32{c.topic: {c.partition}})
 	case room && c.paused:
-		c.paused = false
-		c.receiver.group.Resume(map[string][]int32{c.topic: {c.partition}})
+		c.resume()
 	}
+}
+
+func (c *claim) resume() {
+	c.paused = false
+	c.receiver.group.Resume(map[string][]int32{c.topic: {c.partition}})
 }
 
 // take hands out up to limit records. at is when the next one of a tier is due,
@@ -331,6 +343,9 @@ func (c *claim) revoke() {
 	c.revoked = true
 	close(c.lost)
 	c.queue = nil
+	if c.paused {
+		c.resume()
+	}
 	c.receiver.claims = slices.DeleteFunc(c.receiver.claims, func(x *claim) bool { return x == c })
 	c.rest()
 }
