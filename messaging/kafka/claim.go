@@ -48,7 +48,7 @@ type claim struct {
 	done       *frontier.Tracker
 	next       int64 // offsets below have been queued
 	committed  int64
-	before     memo                  // what former owners wrote down
+	before     memo                  // what former owners wrote down of what has not been read
 	notes      map[int64]driver.Note // of what is not settled
 	changes    int                   // of notes, and of what is settled beyond the frontier
 	told       int                   // of these, the group knows
@@ -215,6 +215,7 @@ func (c *claim) line(t *ticket, now time.Time) {
 	}
 	if n, ok := c.before.notes[offset]; ok {
 		c.notes[offset] = n
+		delete(c.before.notes, offset)
 	}
 	c.queue = append(c.queue, t)
 	c.bytes += size(t.record)

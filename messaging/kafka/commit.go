@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -106,12 +108,44 @@ func (r *receiver) request(dirty []*claim) (session sarama.ConsumerGroupSession,
 			}
 		}
 		at := c.done.Frontier()
-		text, complete := encodeMemo(at, c.notes, c.done.Spans(), r.room)
+		text, complete := encodeMemo(at, c.known(), c.beyond(), r.room)
 		c.overflow = !complete
 		sent[c] = word{at, c.changes}
 		q.AddBlockWithLeaderEpoch(c.topic, c.partition, at, -1, 0, text)
 	}
 	return session, q, sent
+}
+
+// known returns the notes of all that waits for a retry, beyond what has been
+// read as former owners wrote them: the text is replaced as a whole.
+func (c *claim) known() map[int64]driver.Note {
+	if len(c.before.notes) == 0 {
+		return c.notes
+	}
+	all := maps.Clone(c.notes)
+	for offset, n := range c.before.notes {
+		if offset >= c.next {
+			all[offset] = n
+		}
+	}
+	return all
+}
+
+// beyond returns the spans of what is settled beyond the frontier, those of
+// former owners beyond what has been read.
+func (c *claim) beyond() iter.Seq2[int64, int64] {
+	return func(yield func(from, to int64) bool) {
+		for from, to := range c.done.Spans() {
+			if !yield(from, to) {
+				return
+			}
+		}
+		for _, s := range c.before.done {
+			if s.to > c.next && !yield(max(s.from, c.next), s.to) {
+				return
+			}
+		}
+	}
 }
 
 // send returns the first error of all partitions.
