@@ -235,6 +235,12 @@ func (m *Monitor) judgeOldest() bool {
 // judged moves the state on by a pane. The caller holds judge.
 func (m *Monitor) judged(ref *Reference, p *pane) {
 	cut := m.opt.Window
+	if cut.paneSpan() > 0 { // panes that a clock set back has been at already would be younger than the newest
+		m.panes = slices.DeleteFunc(m.panes, func(q *pane) bool { return !q.to.Before(p.to) })
+	}
+	if m.alerted.After(p.to) {
+		m.alerted = p.to
+	}
 	m.panes = append(m.panes[max(0, len(m.panes)-cut.panes()+1):], p)
 	v := cut.look(ref, m.panes)
 	enough := true

@@ -273,6 +273,25 @@ func TestCooldownEnds(t *testing.T) {
 	}
 }
 
+// A clock that is set back makes a cooldown no longer than it is from then on.
+func TestCooldownOfAClockThatIsSetBack(t *testing.T) {
+	clk, w := newClock(), newWorld(58, "normal")
+	m := monitor(t, w.reference(t, 10_000, traits[:2]), &MonitorOptions{Window: Tumbling(500), Confirm: 1, Cooldown: 2 * time.Hour, Now: clk.Now})
+	f := w.feeder(t, m, traits[:2])
+	for i, want := range []int{1, 0, 0, 1} {
+		if i == 1 {
+			w.shift["lognormal"] = true
+			clk.now = clk.now.Add(-10 * time.Hour)
+		}
+		f.rows(250, func() {})
+		clk.now = clk.now.Add(time.Hour)
+		f.rows(250, func() {})
+		if got := taken(m); len(got) != want {
+			t.Errorf("window %d: %d alerts, want %d", i+1, len(got), want)
+		}
+	}
+}
+
 // An alert is on what is new, by effect times weight; what drifts besides is named after it, old or not confirmed.
 func TestAlertNamesByHand(t *testing.T) {
 	feature := func(name string, v Verdict, effect float64) FeatureReport {

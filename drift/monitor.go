@@ -51,7 +51,8 @@ type MonitorOptions struct {
 	Waiting int
 	// Now is the clock, which may be event time; it should not go back, and is
 	// called from several goroutines. Windows that take less than a millisecond of it
-	// count as one. Nil: time.Now.
+	// count as one. Nil: time.Now, which may be set: the window that is open then ends when it would have, or sooner, and
+	// those after it are what the clock says.
 	Now func() time.Time
 }
 
@@ -222,20 +223,22 @@ func (m *Monitor) begin(r *Reference) {
 	m.turn.Lock()
 	defer m.turn.Unlock()
 	m.pending = nil
-	m.live.Store(m.open(r, m.opt.Now()))
+	now := m.opt.Now()
+	m.live.Store(m.open(r, now, now))
 	m.panes, m.gathered, m.states = nil, nil, make([]state, r.judged())
 	m.last, m.alerts = nil, nil
 }
 
-func (m *Monitor) open(r *Reference, now time.Time) *window {
+// open makes the pane that holds the instant at, where the clock says now.
+func (m *Monitor) open(r *Reference, at, now time.Time) *window {
 	w := newWindow(r)
-	w.from = now
+	w.from = at
 	w.rows = m.opt.Window.paneRows()
 	if d := m.opt.Window.paneSpan(); d > 0 {
-		w.from = aligned(now, d)
+		w.from = aligned(at, d)
 		w.to = w.from.Add(d)
 		if m.real {
-			w.started, w.left = m.opt.Now(), w.to.Sub(now.Round(0))
+			w.started, w.left = time.Now(), w.to.Sub(now.Round(0))
 		}
 	}
 	return w
@@ -252,7 +255,7 @@ func (m *Monitor) current() *window {
 }
 
 // over reports whether the time of a pane is. The monotonic clock alone is read
-// faster than both; should the wall clock be set, closeDue finds out.
+// faster than both. Should the wall clock be set forward, closeDue finds out, and rotate otherwise.
 func (m *Monitor) over(w *window) bool {
 	if m.real {
 		return time.Since(w.started) >= w.left
@@ -275,12 +278,13 @@ func (m *Monitor) rotate(w *window) {
 		return
 	}
 	now := m.opt.Now()
+	at := now
 	if w.rows > 0 {
 		w.to = now
-	} else if now.Before(w.to) {
-		now = w.to // the monotonic clock is ahead of the wall's: the next pane is the next one
-	}
-	next := m.open(w.ref, now)
+	} else if now.Before(w.to) && !now.Before(w.from) {
+		at = w.to // the monotonic clock is ahead of the wall's: the next pane is the next one
+	} // Where the wall's was set back further than this pane, those that follow are its, as after a restart.
+	next := m.open(w.ref, at, now)
 	for i := range w.columns {
 		if w.columns[i].stripes.Load() != nil {
 			next.columns[i].split(stripeCount())

@@ -669,6 +669,78 @@ func TestEveryOnTheRealClock(t *testing.T) {
 	})
 }
 
+// The wall clock is set while a window is open, which ends on the monotonic clock as it would have. Those after it are the wall
+// clock's again: set back by less than a window, the next one is the next one, and longer.
+func TestWallClockIsSet(t *testing.T) {
+	for _, c := range []struct {
+		by         time.Duration
+		from, then time.Duration // of the window after the one in which it is set, and of the one after that
+	}{
+		{0, time.Hour, 2 * time.Hour},
+		{-10 * time.Minute, time.Hour, 2 * time.Hour},
+		{-time.Hour, time.Hour, 2 * time.Hour},
+		{-time.Hour - time.Second, -time.Hour, 0},
+		{-3 * time.Hour, -2 * time.Hour, -time.Hour},
+		{10 * time.Minute, time.Hour, 2 * time.Hour},
+		{3*time.Hour + time.Minute, 4 * time.Hour, 5 * time.Hour},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := monitor(t, fitted(t, Numbers("x", normals(1, 500))), &MonitorOptions{Window: Every(time.Hour)})
+			began, x := time.Now(), handle(t, m, "x")
+			if !began.Equal(aligned(began, time.Hour)) {
+				t.Fatalf("a bubble begins at %v", began)
+			}
+			set := time.Duration(0)
+			m.opt.Now = func() time.Time { return time.Now().Round(0).Add(set) }
+			time.Sleep(30 * time.Minute)
+			x.Observe(0)
+			set = c.by
+			time.Sleep(30*time.Minute - time.Nanosecond)
+			if x.Observe(0); !m.live.Load().from.Equal(began) {
+				t.Errorf("%v: the window is closed by an observation before its time", c.by)
+			}
+			time.Sleep(time.Nanosecond)
+			x.Observe(0)
+			w := m.live.Load()
+			if !w.from.Equal(began.Add(c.from)) || !w.to.Equal(w.from.Add(time.Hour)) || w.left != w.to.Sub(m.opt.Now()) {
+				t.Errorf("%v: at %v the window from %v to %v is open for %v", c.by, m.opt.Now(), w.from, w.to, w.left)
+			}
+			time.Sleep(w.left)
+			if x.Observe(0); !m.live.Load().from.Equal(began.Add(c.then)) || !m.live.Load().from.Equal(m.opt.Now()) {
+				t.Errorf("%v: at %v the window from %v is open", c.by, m.opt.Now(), m.live.Load().from)
+			}
+			if got := len(m.Report().Features[0].History); got != 2 {
+				t.Errorf("%v: %d windows have closed", c.by, got)
+			}
+		})
+	}
+}
+
+// Panes that do not end before the newest, as the wall clock was set back, leave a decaying window: they would weigh more than it.
+func TestPanesOfAClockThatWasSetBack(t *testing.T) {
+	clk, w := newClock(), newWorld(57)
+	m := monitor(t, w.reference(t, 10_000, traits[:1]), &MonitorOptions{Window: Decaying(4 * time.Hour), Now: clk.Now})
+	f := w.feeder(t, m, traits[:1])
+	hour := func(rows int) *Report {
+		f.rows(rows, func() {})
+		clk.now = clk.now.Add(time.Hour)
+		return m.Report()
+	}
+	hour(400)
+	began := clk.now
+	for range 5 {
+		hour(400)
+	}
+	clk.now = began
+	m.turn.Lock()
+	m.live.Store(m.open(m.live.Load().ref, clk.now, clk.now)) // as rotate does for the wall clock
+	m.turn.Unlock()
+	rep := hour(200)
+	if want := began.Add(-time.Hour); !rep.From.Equal(want) || !rep.To.Equal(clk.now) || rep.Rows != 600 {
+		t.Errorf("%d rows from %v to %v, want the 600 from %v", rep.Rows, rep.From, rep.To, want)
+	}
+}
+
 // Sixteen windows wait for Watch; who closes one more judges the oldest himself.
 func TestPendingWindows(t *testing.T) {
 	m := monitor(t, fitted(t, Numbers("x", normals(1, 500))), &MonitorOptions{Window: Tumbling(100), Now: newClock().Now})
