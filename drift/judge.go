@@ -266,14 +266,14 @@ func (m *Monitor) judged(ref *Reference, p *pane) {
 	}
 	if news && (m.alerted.IsZero() || p.to.Sub(m.alerted) >= m.opt.Cooldown) {
 		m.alerted = p.to
-		m.alerts = append(m.alerts, m.alert(rep, p.from))
+		m.alerts = append(m.alerts[max(0, len(m.alerts)-maxAlerts+1):], m.alert(rep, p.from))
 		m.poke()
 	}
 	rep.alerted(m.states)
 }
 
 // alert makes the alert that names all that drifts now, the largest of what
-// is new first, and remembers that it was told.
+// is new first, and remembers that it was told. from is when the rows began that no look before this one saw.
 func (m *Monitor) alert(rep *Report, from time.Time) Alert {
 	var named []int
 	for i, f := range rep.Features {

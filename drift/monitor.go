@@ -70,6 +70,9 @@ const maxConfirm = 100
 // that closes one more judges the oldest itself: nothing is dropped.
 const maxPending = 16
 
+// maxAlerts is how many alerts may wait to be told, the newest: some 15 kB each, with their history.
+const maxAlerts = 32
+
 // Monitor counts live values and compares each window with a [Reference]. It is
 // safe for concurrent use. Closed windows are judged by [Monitor.Watch] or
 // [Monitor.Report], or, when 16 of them wait, by the observation that closes
@@ -91,7 +94,7 @@ type Monitor struct {
 	gathered *labelled  // labels of earlier windows, too few to judge
 	states   []state    // per feature, and the performance after them if there are predictions
 	last     *Report    // of the last closed window; nil if none
-	alerts   []Alert    // not yet told, oldest first
+	alerts   []Alert    // not yet told, oldest first, at most maxAlerts
 	alerted  time.Time  // when the last alert was raised; zero if none
 }
 

@@ -3,10 +3,14 @@ package drift
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -600,6 +604,54 @@ func TestWatch(t *testing.T) {
 			t.Errorf("watched for nobody: %v", err)
 		}
 	})
+}
+
+// A monitor that only reports, or whose alerts nobody takes, keeps the newest of them.
+func TestAlertsAreBounded(t *testing.T) {
+	clk, w := newClock(), newWorld(14)
+	of := traits[:1]
+	m := monitor(t, w.reference(t, 10_000, of), &MonitorOptions{Window: Tumbling(500), Confirm: 1, Recover: 1, Cooldown: -1, Now: clk.Now})
+	f := w.feeder(t, m, of)
+	var raised []time.Time
+	for i := range 2 * 40 {
+		w.shift["normal"] = i%2 == 0
+		f.rows(500, clk.step(time.Second))
+		if rep := m.Report(); rep.Features[0].Alerted {
+			raised = append(raised, rep.To)
+		}
+	}
+	var told []time.Time
+	for _, a := range taken(m) {
+		told = append(told, a.Time)
+	}
+	if len(raised) != 40 || !slices.Equal(told, raised[8:]) {
+		t.Errorf("of %d alerts %d are kept, want the last 32: %v of %v", len(raised), len(told), told, raised)
+	}
+}
+
+// The ID of an alert stands for the part of the window that is new.
+func TestAlertIDOfOverlappingWindows(t *testing.T) {
+	for name, window := range map[string]Window{"sliding": Sliding(1000), "decaying": Decaying(4 * time.Hour), "tumbling": Tumbling(100), "every": Every(time.Hour)} {
+		clk, w := newClock(), newWorld(15, "normal")
+		m := monitor(t, w.reference(t, 10_000, traits[:1]), &MonitorOptions{Window: window, Confirm: 1, Now: clk.Now})
+		f := w.feeder(t, m, traits[:1])
+		var got []Alert
+		for began := clk.now; len(got) == 0 && clk.now.Before(newClock().now.Add(24*time.Hour)); began = clk.now {
+			f.rows(99, clk.step(36*time.Second))
+			clk.now = began.Add(time.Hour) // an observation more, and a hundred rows or an hour are over
+			f.rows(1, func() {})
+			if got = closed(m); len(got) == 0 {
+				continue
+			}
+			sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n%d", m.live.Load().ref.ID(), "normal", began.UnixNano()))
+			if want := hex.EncodeToString(sum[:16]); got[0].ID != want {
+				t.Errorf("%s: the ID is not of the window's newest part, from %v: %+v", name, began, got[0])
+			}
+		}
+		if len(got) != 1 {
+			t.Errorf("%s: %d alerts", name, len(got))
+		}
+	}
 }
 
 // Rebase while an alert is being told, or tried again, makes it obsolete: it is told no more, and nothing in its place.

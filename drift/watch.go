@@ -10,10 +10,10 @@ import (
 // Alert says that features drift: one alert for one drift.
 type Alert struct {
 	// ID is a hash of the reference's ID, the feature's name and the beginning of
-	// the window: the same for each delivery of this alert, hence an idempotency
-	// key for what is done about it. With Every, replicas and restarted processes
-	// that find the same feature in the same window agree on it; with Tumbling
-	// the window begins when it begins.
+	// the window, or of the newest part of it where windows overlap: the same for each
+	// delivery of this alert, hence an idempotency key for what is done about it. With
+	// Every and Decaying, replicas and restarted processes that find the same feature in
+	// the same window agree on it; otherwise a window begins when it begins.
 	ID        string        `json:"id"`
 	Reference string        `json:"reference"` // ID of the reference that was compared with
 	Time      time.Time     `json:"time"`      // end of the window that confirmed it, on MonitorOptions.Now
@@ -41,7 +41,8 @@ const (
 //
 // If onAlert returns an error it is called again with the same alert, after 1
 // second and then up to a minute, until it returns nil, Rebase makes the alert
-// obsolete, or ctx ends; an alert not told by then waits in memory for the next Watch. Delivery is
+// obsolete, or ctx ends. Alerts not told wait in memory, for the next Watch too, as do those of a monitor that is
+// not watched: at most 32, of which the oldest gives way. Delivery is
 // at least once: use [Alert].ID as the idempotency key. No lock is held during the call, and
 // meanwhile closed windows wait.
 func (m *Monitor) Watch(onAlert func(ctx context.Context, a Alert) error) func(ctx context.Context) error {
