@@ -11,7 +11,9 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/mainstay-go/mainstay/messaging"
 	"github.com/mainstay-go/mainstay/messaging/driver"
@@ -127,6 +129,48 @@ func TestKafkaTextBesideAnotherPosition(t *testing.T) {
 			g.publish(0, 1100)
 			g.commit(600, text)
 			require.Equal(t, numbers([2]int{600, 1100}), g.receive(g.join(), 1099))
+		})
+	}
+}
+
+// What is settled beyond a message that takes long is written down though
+// nothing else is settled any more, and although the group does not hear at once.
+func TestKafkaTextOfWhatIsSettledBeyond(t *testing.T) {
+	for _, refusals := range []int{0, 4} {
+		t.Run(fmt.Sprint(refusals, " commits are refused"), func(t *testing.T) {
+			g := newGroup(t)
+			g.publish(0, 3)
+			r := g.join()
+			var ds []driver.Delivery
+			for len(ds) < 3 {
+				more, err := r.Receive(g.ctx, 3)
+				require.NoError(t, err)
+				ds = append(ds, more...)
+			}
+			settle := func(d driver.Delivery) {
+				require.NoError(t, r.Settle(g.ctx, []driver.Settlement{{Delivery: d, Action: driver.Ack}}))
+			}
+			settle(ds[0])
+			if refusals > 0 {
+				g.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.CoordinatorNotAvailable, Count: refusals})
+			}
+			settle(ds[2])
+			admin, err := sarama.NewClusterAdmin(g.cluster.ListenAddrs(), sarama.NewConfig())
+			require.NoError(t, err)
+			defer admin.Close()
+			// At 1, no times, no texts, no notes; one is open and one is settled.
+			want := "mainstay2:" + base64.RawStdEncoding.EncodeToString([]byte{1 << 1, 0, 0, 0, 1, 1})
+			var block *sarama.OffsetFetchResponseBlock
+			require.Eventually(t, func() bool {
+				all, err := admin.ListConsumerGroupOffsets("g", map[string][]int32{"t": {0}})
+				if err != nil {
+					return false
+				}
+				block = all.GetBlock("t", 0)
+				return block.Metadata != ""
+			}, 20*time.Second, 50*time.Millisecond, "nobody would know after a crash")
+			require.EqualValues(t, 1, block.Offset)
+			require.Equal(t, want, block.Metadata)
 		})
 	}
 }

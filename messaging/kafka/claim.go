@@ -52,6 +52,7 @@ type claim struct {
 	notes      map[int64]driver.Note // of what is not settled
 	changes    int                   // of notes, and of what is settled beyond the frontier
 	told       int                   // of these, the group knows
+	alarm      *time.Timer           // the group will hear of them; nil: nobody waits for that
 	overflow   bool                  // not all of them could be written down
 	queue      []*ticket             // by offset
 	bytes      int                   // of the keys and values in queue
@@ -296,7 +297,9 @@ func (c *claim) ack(t *ticket) {
 	c.out--
 	c.changes++
 	delete(c.notes, t.record.Offset)
-	c.done.Done(t.record.Offset)
+	if !c.done.Done(t.record.Offset) { // else Settle commits
+		c.tellLater(0)
+	}
 	c.flow()
 }
 
@@ -308,7 +311,7 @@ func (c *claim) dirty() bool {
 		return true
 	}
 	_, since, _ := c.done.Oldest()
-	return c.changes != c.told && (c.revoked || len(c.notes) > 0 || time.Since(since) > long)
+	return c.changes != c.told && (c.revoked || len(c.notes) > 0 || time.Since(since) >= long)
 }
 
 // requeue puts the record back in its place. The next delivery has a ticket of
@@ -344,6 +347,9 @@ func (c *claim) revoke() {
 	c.revoked = true
 	close(c.lost)
 	c.queue = nil
+	if c.alarm != nil {
+		c.alarm.Stop()
+	}
 	if c.paused {
 		c.resume()
 	}

@@ -197,6 +197,26 @@ func (r *receiver) commitBehind(c *claim, limit time.Duration) {
 	_, _ = r.commit(ctx, []*claim{c})
 }
 
+// tellLater has what is settled beyond the frontier written down when the record
+// that is in its way is a stuck one, and no sooner than in pause, unless a
+// settlement does it before: perhaps there comes none any more.
+func (c *claim) tellLater(pause time.Duration) {
+	if c.revoked || c.alarm != nil || c.changes == c.told {
+		return
+	}
+	_, since, _ := c.done.Oldest()
+	r := c.receiver
+	c.alarm = time.AfterFunc(max(time.Until(since.Add(long)), pause), func() {
+		r.broker.start(func() {
+			r.commitBehind(c, patience)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			c.alarm = nil
+			c.tellLater(100 * time.Millisecond) // it failed, or another record is in the way
+		})
+	})
+}
+
 // over reports whether c ended with a frontier that nobody knows of.
 func (r *receiver) over(c *claim) bool {
 	r.mu.Lock()

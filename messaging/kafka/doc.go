@@ -12,9 +12,9 @@
 // replicas; the messages of one Publish travel together. A send whose
 // confirmation does not come in time is messaging.ErrUnknown: it may be in the
 // log. A consumer commits, in a partition, up to the first message that is not
-// settled and no further, so a crash delivers again what was handled beyond it
-// and never skips anything; who leaves in peace, or gives a partition away, says
-// what is settled beyond. A group that is new to a topic, or whose position
+// settled and no further, and within a second says what is settled beyond it. So
+// a crash never skips anything, and delivers again what was handled in that
+// second; who leaves in peace, or gives a partition away, says all. A group that is new to a topic, or whose position
 // has been deleted by retention, begins at the oldest message there is.
 //
 // Message.Time is the record's timestamp, by which Kafka deletes: to publish events
