@@ -19,8 +19,8 @@ type ConsumerOptions struct {
 	// Prefetch is the number of messages held at a time, those in handlers
 	// included; more makes a slow consumer hoard what another could do. At
 	// least Concurrency. Default: twice Concurrency. Messages that wait for
-	// a retry here, because the broker cannot hold them back itself, count
-	// apart, up to 64 times Prefetch.
+	// a retry here, because the broker cannot hold them back itself, or for
+	// their dead letter to be taken, count apart, up to 64 times Prefetch.
 	Prefetch int
 	// Timeout ends the context of a run of the handler. Default: 30 s;
 	// negative: no timeout.
@@ -85,7 +85,8 @@ type RetryPolicy struct {
 	Delays []time.Duration
 	// DeadLetter is the topic of messages that failed for good, with the
 	// reserved headers of docs/wire.md. Default: "<topic>.dead". It is
-	// published and confirmed before the original is acknowledged.
+	// published and confirmed before the original is acknowledged; while it is
+	// refused, the message's key waits, the others go on, and Health says so.
 	DeadLetter string
 }
 

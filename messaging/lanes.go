@@ -15,6 +15,7 @@ type item struct {
 	d     *Delivery // own, until a retry here changes it
 	own   Delivery
 	until time.Time // not before; zero: at once
+	dead  *burial   // nil: it is no dead letter
 
 	since time.Time // when it came
 	over  bool      // the broker knows
@@ -188,9 +189,9 @@ func (l *lanes) pop(x *lane) {
 	x.busy = false
 }
 
-// away notes that the first of x is on its way back to the broker, to come
-// again after a delay; back, that the broker has it. In between x stands
-// still.
+// away notes that nobody works on the first of a lane, which stands still: it
+// will be parked, or its first is on its way back to the broker, to come again
+// after a delay, and back notes that the broker has it.
 func (l *lanes) away() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,7 +209,6 @@ func (l *lanes) back(x *lane) {
 func (l *lanes) park(x *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.active--
 	x.parked = true
 	l.waiting += len(x.queue)
 	l.free()

@@ -91,42 +91,55 @@ func (s *session) work(ctx context.Context) {
 // step does what is to be done with the first of x.
 func (s *session) step(ctx context.Context, x *lane) {
 	it, back := s.lanes.head(x)
-	v := verdict{action: driver.Requeue}
-	if !back && !it.isLost() {
+	v, lost := verdict{action: driver.Requeue, outcome: outcomeRequeued}, it.isLost()
+	switch {
+	case !back && !lost:
 		if left := it.left(); left > 0 { // it waited elsewhere
+			s.lanes.away()
 			s.wait(x, it, left)
 			return
 		}
-		v = s.process(ctx, it)
+		if it.dead == nil {
+			v = s.process(ctx, it)
+		} else {
+			v = s.publishDead(it)
+		}
+	case it.dead != nil:
+		if lost {
+			v.outcome = outcomeRevoked
+		}
+		v = s.buried(it, v)
 	}
 	switch {
-	case v.hold:
-		s.hold(x, it, v)
-	case v.action == driver.Retry:
-		headers := it.stamp(v.err)
+	case v.bury:
 		s.lanes.away()
-		s.settles <- settlement{
-			item: it, action: driver.Retry, delay: v.delay, headers: headers,
-			then: func() { s.lanes.back(x) },
-		}
+		s.wait(x, it, v.delay)
+	case v.hold:
+		s.lanes.away()
+		s.hold(x, it, v.delay, v.err)
+	case v.action == driver.Retry:
+		r := &retry{lane: x, delay: v.delay, headers: it.stamp(v.err), err: v.err}
+		s.lanes.away()
+		s.settles <- settlement{item: it, action: driver.Retry, retry: r}
 	default:
 		s.settles <- settlement{item: it, action: v.action}
 		s.lanes.next(x)
 	}
 }
 
-// hold lets x wait here, because the broker cannot.
-func (s *session) hold(x *lane, it *item, v verdict) {
+// hold lets x, on which nobody works, wait here for the next attempt of its
+// first, because the broker cannot.
+func (s *session) hold(x *lane, it *item, delay time.Duration, err error) {
 	again := *it.d // the handler may have kept the other one
 	again.Attempt++
-	again.LastError = cut(v.err.Error(), wire.MaxError)
+	again.LastError = cut(err.Error(), wire.MaxError)
 	it.d = &again
 	if s.notes != nil {
 		s.notes <- driver.Noted{Delivery: it.raw, Note: driver.Note{
-			Attempts: it.d.Attempt - 1, FirstSeen: it.d.FirstSeen, NotBefore: time.Now().Add(v.delay), LastError: it.d.LastError,
+			Attempts: it.d.Attempt - 1, FirstSeen: it.d.FirstSeen, NotBefore: time.Now().Add(delay), LastError: it.d.LastError,
 		}}
 	}
-	s.wait(x, it, v.delay)
+	s.wait(x, it, delay)
 }
 
 func (s *session) wait(x *lane, it *item, delay time.Duration) {
@@ -147,6 +160,7 @@ func (s *session) wait(x *lane, it *item, delay time.Duration) {
 type verdict struct {
 	action  driver.Action
 	hold    bool // wait for delay here
+	bury    bool // a dead letter, or after delay again
 	delay   time.Duration
 	err     error
 	outcome string
@@ -165,6 +179,9 @@ func (s *session) process(base context.Context, it *item) verdict {
 		err = s.runs(ctx, it.d, span.start)
 	}
 	v := s.judge(ctx, base, it, err)
+	if v.bury {
+		return s.bury(it, err, span)
+	}
 	if isDiscard(err) {
 		err = nil
 	}
@@ -186,7 +203,7 @@ func (s *session) judge(ctx, base context.Context, it *item, err error) verdict 
 	case base.Err() != nil: // cut off by the end of Drain, not by a fault of its own
 		return verdict{action: driver.Requeue, outcome: outcomeRequeued}
 	case permanent, p.MaxAttempts > 0 && it.d.Attempt >= p.MaxAttempts:
-		return s.bury(ctx, it, err)
+		return verdict{bury: true}
 	}
 	v := verdict{action: driver.Retry, err: err, delay: p.delay(it.d.Attempt), outcome: outcomeRetried}
 	if after > 0 {
@@ -216,42 +233,6 @@ func (it *item) attrs(err error) []slog.Attr {
 	return []slog.Attr{
 		slog.String("topic", it.d.Topic), slog.String("group", it.d.Group), slog.String("id", it.d.ID),
 		slog.String("position", it.d.Position), slog.Int("attempt", it.d.Attempt), slog.Any("error", err),
-	}
-}
-
-// bury publishes the dead letter, however long that takes, and has the original
-// acked only then.
-func (s *session) bury(ctx context.Context, it *item, err error) verdict {
-	tel, c := s.c.broker.tel, s.c
-	m := it.raw.Message
-	m.Topic = c.deadLetter(it.d.Topic)
-	m.Headers = it.stamp(err)
-	m.Headers.Set(wire.Dead, time.Now().UTC().Format(time.RFC3339Nano))
-	trouble := "dead letter " + it.d.Position
-	defer c.setTrouble(trouble, nil)
-	var pause concurrency.Backoff
-	for n := 1; ; n++ {
-		var failure error
-		if errs := c.broker.driver.Publish(ctx, []driver.Message{m}); len(errs) == 1 {
-			failure = errs[0]
-		} else {
-			failure = fmt.Errorf("%w: the driver answered for %d of 1 messages", ErrUnknown, len(errs))
-		}
-		if failure == nil {
-			tel.log.LogAttrs(ctx, slog.LevelError, "messaging: dead letter", append(it.attrs(err), slog.String("to", m.Topic))...)
-			return verdict{action: driver.Ack, outcome: outcomeDead}
-		}
-		failure = fmt.Errorf("message %q at %s cannot be published to %q, its key waits: %w", it.d.ID, it.d.Position, m.Topic, failure)
-		c.setTrouble(trouble, failure)
-		tel.log.LogAttrs(ctx, slog.LevelError, "messaging: dead letter not held", append(it.attrs(err), slog.Any("failure", failure))...)
-		if errors.Is(failure, ErrTooLarge) { // the room that Publish leaves was used up by another producer
-			m.Headers.Set(wire.Error, "")
-		}
-		select {
-		case <-time.After(pause.Delay(n)):
-		case <-ctx.Done():
-			return verdict{action: driver.Requeue, outcome: outcomeRequeued}
-		}
 	}
 }
 

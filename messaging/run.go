@@ -205,17 +205,23 @@ func (s *session) receive(ctx context.Context) (progress bool, err error) {
 
 // settlement is a decision on its way to the broker.
 type settlement struct {
-	item    *item
-	action  driver.Action
+	item   *item
+	action driver.Action
+	retry  *retry // Retry only
+}
+
+// retry is what there is more to know of one.
+type retry struct {
+	lane    *lane // stands still until the broker knows
 	delay   time.Duration
-	headers driver.Headers // of the next delivery; Retry only
-	then    func()         // after the broker knows; may be nil
+	headers driver.Headers // of the next delivery
+	err     error          // of the handler
 }
 
 func (x *settlement) raw() driver.Settlement {
-	s := driver.Settlement{Delivery: x.item.raw, Action: x.action, Delay: x.delay}
-	if x.action == driver.Retry {
-		s.Delivery.Headers = x.headers
+	s := driver.Settlement{Delivery: x.item.raw, Action: x.action}
+	if x.retry != nil {
+		s.Delay, s.Delivery.Headers = x.retry.delay, x.retry.headers
 	}
 	return s
 }
@@ -246,13 +252,17 @@ func (s *session) settler(ctx context.Context, killed <-chan struct{}, interrupt
 				break more
 			}
 		}
-		if err := s.tell(ctx, raw, killed); err != nil {
+		err := s.tell(ctx, raw, killed)
+		if errors.Is(err, driver.ErrTooLarge) {
+			batch, err = s.holdBack(ctx, batch, killed)
+		}
+		if err != nil {
 			interrupt(err) // the receiver's end delivers again what it does not know
 		}
 		items = items[:0]
 		for i := range batch {
-			if batch[i].then != nil {
-				batch[i].then()
+			if r := batch[i].retry; r != nil {
+				s.lanes.back(r.lane)
 			}
 			items = append(items, batch[i].item)
 		}
@@ -263,16 +273,41 @@ func (s *session) settler(ctx context.Context, killed <-chan struct{}, interrupt
 	}
 }
 
-// tell tries for some 20 seconds.
+// holdBack finds the retries of batch whose copies are larger than the broker
+// takes, lets them wait here, and returns the others. What took effect before
+// is settled again, and ignored.
+func (s *session) holdBack(ctx context.Context, batch []settlement, killed <-chan struct{}) (others []settlement, err error) {
+	others = batch[:0]
+	for _, x := range batch {
+		one := s.tell(ctx, []driver.Settlement{x.raw()}, killed)
+		if r := x.retry; r != nil && errors.Is(one, driver.ErrTooLarge) {
+			s.c.broker.tel.log.LogAttrs(ctx, slog.LevelWarn, "messaging: the broker cannot hold the retry, it waits here",
+				append(x.item.attrs(r.err), slog.Any("refusal", one))...)
+			s.hold(r.lane, x.item, r.delay, r.err)
+			continue
+		}
+		if err == nil {
+			err = one
+		}
+		others = append(others, x)
+	}
+	clear(batch[len(others):])
+	return others, err
+}
+
+// tell tries for some 20 seconds, and ErrTooLarge once.
 func (s *session) tell(ctx context.Context, raw []driver.Settlement, killed <-chan struct{}) error {
 	var pause concurrency.Backoff
 	for n := 1; ; n++ {
 		err := s.recv.Settle(ctx, raw)
-		if err == nil || errors.Is(err, driver.ErrRevoked) {
+		if errors.Is(err, driver.ErrRevoked) {
+			err = nil
+		}
+		if err == nil || errors.Is(err, driver.ErrTooLarge) {
 			if n > 1 {
 				s.c.setTrouble("settle", nil)
 			}
-			return nil
+			return err
 		}
 		s.c.setTrouble("settle", err)
 		if n >= 10 || errors.Is(err, driver.ErrClosed) || ctx.Err() != nil {

@@ -137,7 +137,10 @@ type Receiver interface {
 	// Lost deliveries are refused, whatever the action. An error that wraps
 	// ErrRevoked means just that: some were lost, their Lost is closed by
 	// now, and all others took effect. On any other error the front settles the same deliveries
-	// again, so what took effect already must be accepted and ignored.
+	// again, so what took effect already must be accepted and ignored, and what can take
+	// effect does, although something beside it does not. An error that wraps ErrTooLarge
+	// means a Retry that never will, as its copy is larger than the broker takes: the
+	// front settles each alone, to learn which, and lets that one wait itself.
 	Settle(ctx context.Context, s []Settlement) error
 	// Close leaves the group. What is not settled is delivered again, to
 	// whoever is a member then, and nothing else, as long as the broker can be

@@ -32,11 +32,13 @@ type Message struct {
 }
 
 // Size returns the bytes of the message that count against
-// Capabilities.MaxBytes: ID, topic, key, content type, schema, headers and body.
+// Capabilities.MaxBytes: ID, topic, key, content type, schema, body and headers,
+// with 10 bytes more for each of these, which is what Kafka's client adds.
 func (m *Message) Size() int {
+	const lengths = 10
 	n := len(m.ID) + len(m.Topic) + len(m.Key) + len(m.ContentType) + len(m.Schema) + len(m.Body)
 	for i := range m.Headers {
-		n += len(m.Headers[i].Key) + len(m.Headers[i].Value)
+		n += len(m.Headers[i].Key) + len(m.Headers[i].Value) + lengths
 	}
 	return n
 }

@@ -47,7 +47,8 @@
 //
 // For unordered groups a retry waits in a topic of the group, one for each delay
 // of the RetryPolicy: "orders.billing.retry-10s". It is a copy, confirmed before
-// the original is acknowledged, and comes back from there, however many wait.
+// the original is acknowledged, and comes back from there, however many wait. What
+// is too large to be copied, since other producers may do more, waits as with order.
 // Consumer.Declare makes these topics. Lag does not count what is in them.
 //
 // Rebalances are cooperative:

@@ -192,9 +192,7 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error
 // Settle implements driver.Receiver. It returns when the frontiers that moved
 // are committed: what is settled beyond a message that is not cannot be.
 func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
-	if err := r.copyOut(ctx, s); err != nil {
-		return err
-	}
+	failed := r.copyOut(ctx, s)
 	refused, dirty, err := r.settle(s)
 	if err != nil {
 		return err
@@ -205,6 +203,9 @@ func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
 			return err
 		}
 		refused = append(refused, gone...)
+	}
+	if failed != nil { // and not that all others took effect
+		return failed
 	}
 	return errors.Join(refused...)
 }
@@ -229,6 +230,7 @@ func (r *receiver) settle(s []driver.Settlement) (refused []error, dirty []*clai
 			refused = append(refused, fmt.Errorf("%w: message %q at %s", driver.ErrRevoked, s[i].Delivery.ID, s[i].Delivery.Position))
 		case s[i].Action == driver.Requeue:
 			c.requeue(t)
+		case s[i].Action == driver.Retry && !t.copied:
 		default:
 			c.ack(t)
 			if c.dirty() && !slices.Contains(dirty, c) {

@@ -11,9 +11,8 @@ import (
 	"github.com/mainstay-go/mainstay/messaging/internal/wire"
 )
 
-// overhead bounds what a record adds to driver.Message.Size: the names of our
-// four headers, the time, lengths, and the batch around it. Further headers
-// add up to 10 bytes each, which the client counts when it refuses.
+// overhead bounds what a record adds to driver.Message.Size, by the client's
+// count: the names of our four headers, the time, lengths, and the batch around it.
 const overhead = 512
 
 // Names of our headers, which the client only reads.

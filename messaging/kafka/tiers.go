@@ -109,6 +109,7 @@ func (r *receiver) copyOut(ctx context.Context, s []driver.Settlement) error {
 	var (
 		msgs    []driver.Message
 		tickets []*ticket
+		failed  []error
 	)
 	r.mu.Lock()
 	for i := range s {
@@ -118,8 +119,8 @@ func (r *receiver) copyOut(ctx context.Context, s []driver.Settlement) error {
 		}
 		to := r.tierFor(s[i].Delivery.Topic, s[i].Delay)
 		if to == nil {
-			r.mu.Unlock()
-			return fmt.Errorf("message %q: no topic holds it for %v", s[i].Delivery.ID, s[i].Delay)
+			failed = append(failed, fmt.Errorf("message %q: no topic holds it for %v", s[i].Delivery.ID, s[i].Delay))
+			continue
 		}
 		m := s[i].Delivery.Message
 		m.Topic = to.name
@@ -128,7 +129,7 @@ func (r *receiver) copyOut(ctx context.Context, s []driver.Settlement) error {
 	}
 	r.mu.Unlock()
 	if len(msgs) == 0 {
-		return nil
+		return errors.Join(failed...)
 	}
 	errs := r.broker.Publish(ctx, msgs)
 	r.mu.Lock()
@@ -136,10 +137,10 @@ func (r *receiver) copyOut(ctx context.Context, s []driver.Settlement) error {
 	for i, err := range errs {
 		tickets[i].copied = err == nil
 		if err != nil {
-			errs[i] = fmt.Errorf("message %q to %q: %w", msgs[i].ID, msgs[i].Topic, err)
+			failed = append(failed, fmt.Errorf("message %q to %q: %w", msgs[i].ID, msgs[i].Topic, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(failed...)
 }
 
 // tierFor returns the tier with the shortest delay that is no sooner than d.
