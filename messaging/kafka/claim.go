@@ -14,20 +14,6 @@ import (
 )
 
 const (
-	// From easy records on, the client is held up for linger before it may hand
-	// over another one: who handles thousands in a second never sees a pause of
-	// fetching, which the client ends a tenth of a second late. With most
-	// records or bytes, fetching pauses; what has been fetched by then still
-	// comes, one response at most.
-	easy      = 512
-	linger    = time.Millisecond
-	most      = 4096
-	mostBytes = 8 << 20
-	// maxGap bounds the records of a partition beyond the first that is not
-	// settled, where what is settled of them cannot be written down: what a
-	// restart delivers again. farGap bounds them where it can.
-	maxGap = 16384
-	farGap = 1 << 18
 	// long is when the first record that is not settled is a stuck one, and what
 	// is settled beyond it is written down.
 	long = time.Second
@@ -55,7 +41,7 @@ type claim struct {
 	alarm      *time.Timer           // the group will hear of them; nil: nobody waits for that
 	overflow   bool                  // not all of them could be written down
 	queue      []*ticket             // by offset
-	bytes      int                   // of the keys and values in queue
+	bytes      int                   // of what is in queue
 	room       chan struct{}         // holds one: the queue has become short
 	out        int                   // handed out and not settled
 	paused     bool
@@ -220,42 +206,6 @@ func (c *claim) line(t *ticket, now time.Time) {
 	}
 	c.queue = append(c.queue, t)
 	c.bytes += size(t.record)
-}
-
-func size(m *sarama.ConsumerMessage) int { return len(m.Key) + len(m.Value) }
-
-// flow pauses and resumes fetching. It is called under the receiver's lock
-// whenever the queue or the gap has changed. The client pauses partitions, not
-// claims: what was paused when a claim ends stays so for the next one, and a
-// claim that has ended would speak for it.
-func (c *claim) flow() {
-	if c.revoked {
-		return
-	}
-	gap := farGap
-	if c.overflow {
-		gap = maxGap
-	}
-	full := len(c.queue) >= most || c.bytes >= mostBytes || c.done.Gap() >= gap
-	room := len(c.queue) < most/2 && c.bytes < mostBytes/2 && c.done.Gap() < gap*3/4
-	if len(c.queue) < easy {
-		select {
-		case c.room <- struct{}{}:
-		default:
-		}
-	}
-	switch {
-	case full && !c.paused:
-		c.paused = true
-		c.receiver.group.Pause(map[string][]int32{c.topic: {c.partition}})
-	case room && c.paused:
-		c.resume()
-	}
-}
-
-func (c *claim) resume() {
-	c.paused = false
-	c.receiver.group.Resume(map[string][]int32{c.topic: {c.partition}})
 }
 
 // take hands out up to limit records. at is when the next one of a tier is due,

@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
@@ -73,4 +75,39 @@ func TestAPauseEndsWithItsClaim(t *testing.T) {
 	c.flow() // a commit was answered late
 	require.Empty(t, group.asked, "a claim that ended pauses and resumes nothing")
 	require.True(t, next.paused)
+}
+
+// What a partition may hold in memory counts headers, and what a record costs
+// that has nothing in it.
+func TestFetchingPausesByBytes(t *testing.T) {
+	for name, of := range map[string]func(*sarama.ConsumerMessage){
+		"values": func(m *sarama.ConsumerMessage) { m.Value = make([]byte, mostBytes/100) },
+		"headers": func(m *sarama.ConsumerMessage) {
+			m.Headers = []*sarama.RecordHeader{{Value: make([]byte, mostBytes/100)}}
+		},
+		"names": func(m *sarama.ConsumerMessage) {
+			m.Headers = []*sarama.RecordHeader{{Key: make([]byte, mostBytes/100)}}
+		},
+		"many": func(m *sarama.ConsumerMessage) {
+			m.Headers = slices.Repeat([]*sarama.RecordHeader{{}}, mostBytes/100/50)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			group := &members{}
+			r := &receiver{group: group, woken: make(chan struct{}, 1), sure: time.Now().Add(time.Hour)}
+			all := records(0, 101)
+			for _, m := range all {
+				of(m)
+			}
+			claimOf(r, 0).add(all)
+			require.Len(t, group.asked, 1)
+			_, _, err := r.take(len(all))
+			require.NoError(t, err)
+			require.Equal(t, []string{"pause map[t:[0]]", "resume map[t:[0]]"}, group.asked)
+		})
+	}
+	group := &members{}
+	r := &receiver{group: group, woken: make(chan struct{}, 1)}
+	claimOf(r, 0).add(records(0, most-1))
+	require.Empty(t, group.asked, "as many as there may be, of nothing")
 }

@@ -14,8 +14,9 @@
 // log. A consumer commits, in a partition, up to the first message that is not
 // settled and no further, and within a second says what is settled beyond it. So
 // a crash never skips anything, and delivers again what was handled in that
-// second; who leaves in peace, or gives a partition away, says all. A group that is new to a topic, or whose position
-// has been deleted by retention, begins at the oldest message there is.
+// second; who leaves in peace, or gives a partition away, says all. A group that
+// is new to a topic, or whose position has been deleted by retention, begins at
+// the oldest message there is.
 //
 // Message.Time is the record's timestamp, by which Kafka deletes: to publish events
 // that are older than the topic's retention.ms, make the topic with
