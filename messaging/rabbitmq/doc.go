@@ -39,12 +39,18 @@
 //
 // For unordered groups a retry waits at the server, in a queue for each delay
 // of the RetryPolicy, with its attempts counted in a header: it outlives the
-// consumer. The server cannot hold a key back, so where order is kept a retry
-// waits in the consumer: its key waits, the others go on, as long as no more than
-// 256 messages of a queue wait, or wait behind one. How often it was tried and
+// consumer. While the server takes nothing, because it is short of memory or
+// disk, acks go on and such a retry waits in the consumer, as one of its
+// prefetch: should that end meanwhile, the message comes again at once, and the
+// attempt does not count.
+//
+// The server cannot hold a key back, so where order is kept a retry waits in
+// the consumer: its key waits, the others go on, as long as no more than 256
+// messages of a queue wait, or wait behind one. How often it was tried and
 // until when it waits is written to a stream beside the queue, where the next
-// consumer finds it, also after a crash, by the ID of the message. Delays above the server's consumer_timeout, 30 minutes by
-// default, make it close the consumer.
+// consumer finds it, also after a crash, by the ID of the message. Delays above
+// the server's consumer_timeout, 30 minutes by default, make it close the
+// consumer.
 //
 // RabbitMQ counts a delivery whenever a connection ends, also in a restart, so
 // that count is not used, but for a last resort: what was handed out 100 times

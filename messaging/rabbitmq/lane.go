@@ -20,6 +20,7 @@ type lane struct {
 	r           *receiver
 	topic, name string
 	ch          *amqp.Channel
+	acker       amqp.Acknowledger // the channel
 	lost        chan struct{}
 	idle        chan struct{} // closed when it is revoked and nothing is out
 	over        chan struct{} // closed when the channel is
@@ -30,16 +31,19 @@ type lane struct {
 	revoked bool
 	noted   map[string]driver.Note // by ID; of what is not settled
 
-	tags tags // of Settle
+	tags tags // under r.acking
 }
 
 // ticket is one handing out of a message: what Settle recognises.
 type ticket struct {
-	lane  *lane
-	d     *amqp.Delivery
-	msg   driver.Message
+	lane *lane
+	d    *amqp.Delivery
+	msg  driver.Message
+
+	// Under the receiver's lock.
 	over  bool // settled, or put back
 	acked bool
+	away  bool // its copy is under way
 }
 
 // open begins to consume a queue. An ordered queue hands out nothing while
@@ -59,10 +63,7 @@ func (r *receiver) open(topic, name string, prefetch int) (*lane, error) {
 	} else if err != nil {
 		return fail(err)
 	}
-	l := &lane{
-		r: r, topic: topic, name: name, ch: ch,
-		lost: make(chan struct{}), idle: make(chan struct{}), over: make(chan struct{}), noted: make(map[string]driver.Note),
-	}
+	l := r.newLane(topic, name, ch)
 	r.mu.Lock()
 	if r.err == nil {
 		r.lanes = append(r.lanes, l)
@@ -74,6 +75,13 @@ func (r *receiver) open(topic, name string, prefetch int) (*lane, error) {
 	r.mu.Unlock()
 	r.wg.Go(func() { l.read(in) })
 	return l, nil
+}
+
+func (r *receiver) newLane(topic, name string, ch *amqp.Channel) *lane {
+	return &lane{
+		r: r, topic: topic, name: name, ch: ch, acker: ch,
+		lost: make(chan struct{}), idle: make(chan struct{}), over: make(chan struct{}), noted: make(map[string]driver.Note),
+	}
 }
 
 // read fills the queue, until the channel closes or the queue is deleted.
@@ -183,7 +191,7 @@ func (l *lane) release(drain time.Duration) {
 	}
 }
 
-// ack tells the server. It is called by one goroutine at a time.
+// ack tells the server. The caller holds r.acking.
 func (l *lane) ack(ts []*ticket) error {
 	all := make([]uint64, len(ts))
 	for i, t := range ts {
@@ -191,17 +199,14 @@ func (l *lane) ack(ts []*ticket) error {
 	}
 	below, single := l.tags.settle(all)
 	if below > 0 {
-		if err := l.ch.Ack(below, true); err != nil {
+		if err := l.acker.Ack(below, true); err != nil {
 			return err
 		}
 	}
 	for _, tag := range single {
-		if err := l.ch.Ack(tag, false); err != nil {
+		if err := l.acker.Ack(tag, false); err != nil {
 			return err
 		}
-	}
-	for _, t := range ts {
-		t.acked = true
 	}
 	return nil
 }
@@ -238,15 +243,4 @@ func (t *tags) settle(all []uint64) (below uint64, single []uint64) {
 		t.above[tag] = struct{}{}
 	}
 	return below, single
-}
-
-// tier returns the shortest of delays that is no sooner than d, or -1.
-func tier(delays []time.Duration, d time.Duration) time.Duration {
-	best := time.Duration(-1)
-	for _, t := range delays {
-		if t >= d && (best < 0 || t < best) {
-			best = t
-		}
-	}
-	return best
 }

@@ -77,11 +77,8 @@ func (r *receiver) join() error {
 
 // say publishes a beat for each kick; its value is the number of members.
 func (r *receiver) say(kicks <-chan int, said chan<- bool) {
-	saying, cancel := context.WithCancel(context.Background())
-	r.wg.Go(func() {
-		<-r.gone
-		cancel()
-	})
+	saying, cancel := r.lasting(0)
+	defer cancel()
 	for {
 		var n int
 		select {

@@ -28,6 +28,8 @@ const (
 	notesBytes, notesSegment = 16 << 20, 4 << 20
 	// reading bounds how long a queue stands still for its notes.
 	reading = 10 * time.Second
+	// marking bounds the time to say what is settled.
+	marking = 5 * time.Second
 )
 
 func notesQueue(topic, group string, p int) queue {
@@ -43,6 +45,12 @@ func noteParcel(l *lane, id string, headers amqp.Table) parcel {
 // Note implements driver.Noter. An unordered group has none: its retries wait at
 // the server.
 func (r *receiver) Note(ctx context.Context, notes []driver.Noted) error {
+	select {
+	case r.noting <- struct{}{}:
+		defer func() { <-r.noting }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	var parcels []parcel
 	r.mu.Lock()
 	for i := range notes {
@@ -86,12 +94,24 @@ func (r *receiver) forget(ts []*ticket) {
 	}
 	r.mu.Unlock()
 	if len(parcels) > 0 {
-		r.wg.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), beatEvery)
-			defer cancel()
-			_ = r.write(ctx, parcels)
-		})
+		r.wg.Go(func() { _ = r.mark(parcels) })
 	}
+}
+
+// mark writes what forget has found, after what is being noted: the last one
+// counts.
+func (r *receiver) mark(parcels []parcel) error {
+	leaving, end := r.lasting(beatEvery)
+	defer end()
+	ctx, cancel := context.WithTimeout(leaving, marking)
+	defer cancel()
+	select {
+	case r.noting <- struct{}{}:
+		defer func() { <-r.noting }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return r.write(ctx, parcels)
 }
 
 // recall reads the notes of a queue. The mark may not be written while the

@@ -35,11 +35,16 @@ type receiver struct {
 	gone  chan struct{} // closed when Close begins
 	wg    sync.WaitGroup
 
+	noting chan struct{} // holds one: who writes notes, or that they are settled
+
+	acking sync.Mutex // before mu
+
 	mu     sync.Mutex
 	closed bool
 	err    error // why receiving cannot go on
 	lanes  []*lane
 	turn   int
+	late   int // calls of Settle that left retries behind, which are under way
 }
 
 // Subscribe implements driver.Broker.
@@ -54,10 +59,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{
-		broker: b, sub: s, id: rand.Text(), conn: c,
-		woken: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}),
-	}
+	r := b.newReceiver(s, c)
 	if err := wait.Call(ctx, b.start, r.begin); err != nil {
 		_ = r.Close(ctx)
 		return nil, err
@@ -73,6 +75,34 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 		return nil, driver.ErrClosed
 	}
 	return r, nil
+}
+
+func (b *broker) newReceiver(s driver.Subscription, c *conn) *receiver {
+	return &receiver{
+		broker: b, sub: s, id: rand.Text(), conn: c,
+		woken: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), noting: make(chan struct{}, 1),
+	}
+}
+
+// lasting returns a context that ends with cancel, and a while after Close has
+// begun at the latest.
+func (r *receiver) lasting(after time.Duration) (_ context.Context, cancel context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.wg.Go(func() {
+		defer cancel()
+		select {
+		case <-r.gone:
+		case <-ctx.Done():
+			return
+		}
+		t := time.NewTimer(after)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	})
+	return ctx, cancel
 }
 
 func (r *receiver) begin() error {
@@ -144,7 +174,8 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error
 
 // Settle implements driver.Receiver. RabbitMQ does not confirm acks: one that is
 // written just before the connection breaks may be lost, and the message comes
-// again.
+// again. Nor does Settle wait for ever until the server has what is to be tried
+// again, see retry.
 func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -154,37 +185,36 @@ func (r *receiver) Settle(ctx context.Context, s []driver.Settlement) error {
 	if err != nil {
 		return err
 	}
-	failed := r.retry(ctx, retries)
-	for i, x := range retries {
-		if failed[i] == nil {
-			acks[x.t.lane] = append(acks[x.t.lane], x.t)
-		}
-	}
-	for l, ts := range acks {
-		if err := l.ack(ts); err != nil {
-			r.broke(l, err)
-			refused = append(refused, fmt.Errorf("%w: acknowledging: %w", driver.ErrRevoked, err))
-		}
-	}
-	for _, ts := range acks {
-		r.forget(ts)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for l, ts := range acks {
-		for _, t := range ts {
-			l.finish(t)
-		}
-	}
-	if err := errors.Join(failed...); err != nil {
+	refused = append(refused, r.ack(acks))
+	if err := r.retry(ctx, retries); errors.Is(err, driver.ErrRevoked) {
+		refused = append(refused, err)
+	} else if err != nil {
 		return err // and then all once more
 	}
 	return errors.Join(refused...)
 }
 
-type retrying struct {
-	t *ticket
-	s *driver.Settlement
+// ack tells the server, and notes what it was told. Its error wraps
+// driver.ErrRevoked.
+func (r *receiver) ack(acks map[*lane][]*ticket) error {
+	r.acking.Lock()
+	defer r.acking.Unlock()
+	var refused []error
+	for l, ts := range acks {
+		err := l.ack(ts)
+		if err != nil {
+			r.broke(l, err)
+			refused = append(refused, fmt.Errorf("%w: acknowledging: %w", driver.ErrRevoked, err))
+		}
+		r.mu.Lock()
+		for _, t := range ts {
+			t.acked = err == nil
+			l.finish(t)
+		}
+		r.mu.Unlock()
+		r.forget(ts)
+	}
+	return errors.Join(refused...)
 }
 
 // sort finds what is to be done. What needs nothing from the server it does.
@@ -210,7 +240,7 @@ func (r *receiver) sort(s []driver.Settlement) (acks map[*lane][]*ticket, retrie
 		case l.revoked && !t.acked:
 			l.finish(t)
 			refused = append(refused, fmt.Errorf("%w: message %q", driver.ErrRevoked, s[i].Delivery.ID))
-		case t.over:
+		case t.over, t.away:
 		case s[i].Action == driver.Requeue:
 			l.requeue(t)
 		case s[i].Action == driver.Retry:
@@ -220,32 +250,6 @@ func (r *receiver) sort(s []driver.Settlement) (acks map[*lane][]*ticket, retrie
 		}
 	}
 	return acks, retries, refused, nil
-}
-
-// retry publishes copies to the queues of their delays. The original is acked
-// only when its copy is confirmed.
-func (r *receiver) retry(ctx context.Context, all []retrying) []error {
-	errs := make([]error, len(all))
-	parcels := make([]parcel, 0, len(all))
-	for i, x := range all {
-		m := x.s.Delivery.Message
-		delay := tier(r.sub.Delays, x.s.Delay)
-		if delay < 0 {
-			errs[i] = fmt.Errorf("message %q: no queue holds it for %v", m.ID, x.s.Delay)
-			continue
-		}
-		p := parcel{key: retryName(m.Topic, r.sub.Group, delay), i: i}
-		if p.Publishing, errs[i] = encode(&m); errs[i] == nil {
-			parcels = append(parcels, p)
-		}
-	}
-	r.broker.pub.send(ctx, parcels)
-	for i := range parcels {
-		if err := parcels[i].err; err != nil {
-			errs[parcels[i].i] = fmt.Errorf("message %q to queue %q: %w", parcels[i].MessageId, parcels[i].key, err)
-		}
-	}
-	return errs
 }
 
 // Close implements driver.Receiver.

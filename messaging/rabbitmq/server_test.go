@@ -54,7 +54,7 @@ func raw(t *testing.T, url string) *amqp.Channel {
 // run handles messages until f returns true.
 func run(t *testing.T, b *messaging.Broker, group string, o *messaging.ConsumerOptions, topic string, f func(*messaging.Delivery) (bool, error)) {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 60*time.Second)
 	defer stop()
 	done := false
 	c, err := b.Consumer(group, o, messaging.On(topic, func(_ context.Context, d *messaging.Delivery) error {
@@ -181,11 +181,15 @@ func alarm(t *testing.T, raise, lift func()) {
 	t.Helper()
 	url := servertest.AMQP(t)
 	b, topic := use(t, url, messaging.Declare), unique("alarm")
-	o := &messaging.ConsumerOptions{Order: messaging.Unordered}
+	o := &messaging.ConsumerOptions{
+		Order: messaging.Unordered, Concurrency: 1, Prefetch: 2, Retry: messaging.RetryPolicy{Delays: []time.Duration{time.Second}},
+	}
 	c, err := b.Consumer("g", o, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
 	require.NoError(t, err)
 	require.NoError(t, c.Declare(within(t, 20*time.Second)))
-	require.NoError(t, b.Publisher().Publish(within(t, 20*time.Second), &messaging.Message{ID: "before", Topic: topic}))
+	for _, id := range []string{"bad", "good 1", "good 2", "good 3", "good 4"} {
+		require.NoError(t, b.Publisher().Publish(within(t, 20*time.Second), &messaging.Message{ID: id, Topic: topic}))
+	}
 	raise()
 	defer lift()
 	for err = nil; err == nil; { // it notices after a while
@@ -197,13 +201,19 @@ func alarm(t *testing.T, raise, lift func()) {
 	require.NotErrorIs(t, err, messaging.ErrUnknown, "it was not sent")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, b.Health(within(t, 20*time.Second)), "alarm")
-	run(t, b, "g", o, topic, func(d *messaging.Delivery) (bool, error) { return d.ID == "before", nil })
-
 	waited := make(chan error, 1)
 	go func() {
 		waited <- b.Publisher().Publish(within(t, 3*time.Minute), &messaging.Message{ID: "third", Topic: topic}) // rabbitmqctl takes its time
 	}()
-	lift()
+	run(t, b, "g", o, topic, func(d *messaging.Delivery) (bool, error) {
+		switch {
+		case d.ID == "good 4": // which comes only if those before it are acked
+			lift()
+		case d.ID == "bad" && d.Attempt == 1:
+			return false, errors.New("its retry waits")
+		}
+		return d.ID == "bad", nil
+	})
 	require.NoError(t, <-waited)
 	require.NoError(t, b.Health(within(t, 20*time.Second)))
 }
