@@ -57,6 +57,12 @@ func (r *receiver) renew(until time.Time) {
 	r.wake()
 }
 
+// held reports whether the lease is. Where a machine is suspended the monotonic
+// clock stands still; where the wall clock is set back, that one would hold.
+func held(now, sure time.Time) bool {
+	return now.Before(sure) && now.Round(0).Before(sure.Round(0))
+}
+
 // beat returns nil if the coordinator knows the member.
 func (r *receiver) beat(ctx context.Context, session sarama.ConsumerGroupSession) error {
 	return wait.Call(ctx, r.broker.start, func() error {

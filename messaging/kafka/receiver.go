@@ -171,7 +171,7 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error
 	if r.err != nil {
 		return nil, due, r.err
 	}
-	if len(r.claims) > 0 && time.Until(r.sure) <= 0 {
+	if len(r.claims) > 0 && !held(time.Now(), r.sure) {
 		wait.Ring(r.unsure)
 		return nil, due, nil // until the lease is renewed
 	}
