@@ -2,6 +2,7 @@ package drift
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -51,5 +52,21 @@ func TestADWINOfAConstant(t *testing.T) {
 		if d.Width() != 1_000_000 || math.Abs(d.Mean()-x) > 1e-13*math.Abs(x) {
 			t.Errorf("the mean of %d times %v is %v", d.Width(), x, d.Mean())
 		}
+	}
+}
+
+// Nor do roundings hide a change of values that are far from 0.
+func TestADWINFarFromZero(t *testing.T) {
+	d := &ADWIN{}
+	r := rand.New(rand.NewPCG(1, 1))
+	at := 0
+	for i := range 101_000 {
+		if d.Observe(1000+r.Float64()+float64(i/100_000)) == Drift {
+			at = i
+			break
+		}
+	}
+	if at < 100_000 {
+		t.Errorf("the first drift is at %d, want one soon after 100,000", at)
 	}
 }

@@ -137,9 +137,9 @@ func TestCountsPerBin(t *testing.T) {
 
 // Where most edges of all are in the last interval, none of them is missed.
 func TestLookupOfTheLastInterval(t *testing.T) {
-	edges := []float64{1, 2, 3, 0, 0, 0, 0, 4}
-	for i := 6; i >= 3; i-- {
-		edges[i] = below(edges[i+1])
+	var edges []float64
+	for _, i := range []uint64{0, 1<<20 - 4, 1<<20 - 3, 1<<20 - 2, 1<<20 - 1} { // the greatest is at the very end of its part
+		edges = append(edges, math.Float64frombits(math.Float64bits(1)+i))
 	}
 	l := newLookup(edges)
 	for i, x := range edges {

@@ -42,6 +42,22 @@ func TestKSWINCanAlarm(t *testing.T) {
 	}
 }
 
+// What can just be reached is no reason to take another window: 12 values in order have P 2/924, and one among
+// 1000 has 2/1000.
+func TestKSWINKeepsSettings(t *testing.T) {
+	for _, c := range []struct {
+		d              *KSWIN
+		window, recent int
+	}{
+		{&KSWIN{Window: 12, Alpha: 0.0022}, 12, 6}, {&KSWIN{Window: 12, Alpha: 0.0021}, 200, 100}, {&KSWIN{Window: 1000, Recent: 1, Alpha: 0.01}, 1000, 1},
+	} {
+		c.d.Observe(0)
+		if len(c.d.ring) != c.window || c.d.recent != c.recent {
+			t.Errorf("the newest %d of %d, want %d of %d", c.d.recent, len(c.d.ring), c.recent, c.window)
+		}
+	}
+}
+
 // The least gap with such a P, by counting all deals of pooled values of which some are equal.
 func TestCriticalGapByCounting(t *testing.T) {
 	for _, c := range []struct {
