@@ -62,7 +62,7 @@ soak:
 
 # Guards taken out one at a time: what no test notices must be listed in the
 # package's testdata/mutants.txt with the reason why it may be. Minutes for
-# concurrency, an hour or two for drift, on two cores.
+# concurrency, a quarter of an hour for drift, on two cores.
 mutants: $(GREMLINS)
 	for p in $(MUTANTS); do scripts/mutants $$p || exit 1; done
 
