@@ -34,6 +34,14 @@ var part = strings.NewReplacer("%", "%25", "/", "%2F")
 // all queues of any group.
 func queueName(topic, group string) string { return part.Replace(topic) + "/" + part.Replace(group) }
 
+// ofQueue returns the topic and the group of a queue's name.
+func ofQueue(name string) (topic, group string) {
+	topic, rest, _ := strings.Cut(name, "/")
+	group, _, _ = strings.Cut(rest, "/")
+	back := strings.NewReplacer("%2F", "/", "%25", "%")
+	return back.Replace(topic), back.Replace(group)
+}
+
 func partitionName(topic, group string, p int) string {
 	return queueName(topic, group) + "/" + strconv.Itoa(p)
 }

@@ -138,32 +138,39 @@ func decode(d *amqp.Delivery, topic string) driver.Message {
 	if t, err := time.Parse(time.RFC3339Nano, printed(d.Headers[wire.Time])); err == nil {
 		m.Time = t
 	}
-	if d.Headers["x-first-death-reason"] == "delivery_limit" && m.Headers.Get(wire.Dead) == "" {
+	if m.Headers.Get(wire.Dead) == "" {
 		died(&m, d)
 	}
 	return m
 }
 
-// died writes the evidence on a message that RabbitMQ itself gave up.
+// died writes the evidence on a message that RabbitMQ itself gave up. The last
+// death says why it is here; those before it were the ends of its retries.
 func died(m *driver.Message, d *amqp.Delivery) {
-	queue := printed(d.Headers["x-first-death-queue"])
+	deaths, _ := d.Headers["x-death"].([]any)
+	if len(deaths) == 0 {
+		return
+	}
+	last, _ := deaths[0].(amqp.Table)
+	if last["reason"] != "delivery_limit" {
+		return
+	}
+	queue := printed(last["queue"])
+	_, group := ofQueue(queue)
 	h := &m.Headers
+	if h.Get(wire.Group) != group { // nor are its attempts this group's
+		*h = slices.DeleteFunc(*h, func(x driver.Header) bool { return x.Key == wire.Attempts || x.Key == wire.FirstSeen })
+		h.Set(wire.Group, group)
+	}
 	if h.Get(wire.Origin) == "" {
-		topic, rest, _ := strings.Cut(queue, "/")
-		group, _, _ := strings.Cut(rest, "/")
-		back := strings.NewReplacer("%2F", "/", "%25", "%")
-		h.Set(wire.Origin, back.Replace(topic))
-		h.Set(wire.Group, back.Replace(group))
+		origin, _ := ofQueue(printed(d.Headers["x-first-death-queue"]))
+		h.Set(wire.Origin, origin)
 	}
 	h.Set(wire.Error, fmt.Sprintf("delivered %d times from queue %q and never settled: consumers may have died of it", deliveryLimit+1, queue))
 	h.Set(wire.ErrorClass, "attempts")
-	at := time.Now()
-	if deaths, ok := d.Headers["x-death"].([]any); ok && len(deaths) > 0 {
-		if death, ok := deaths[len(deaths)-1].(amqp.Table); ok {
-			if t, ok := death["time"].(time.Time); ok {
-				at = t
-			}
-		}
+	at, ok := last["time"].(time.Time)
+	if !ok {
+		at = time.Now()
 	}
 	h.Set(wire.Dead, at.UTC().Format(time.RFC3339Nano))
 }

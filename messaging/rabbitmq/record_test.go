@@ -109,22 +109,49 @@ func TestMessagesWithoutIDAreNotTakenForOneAnother(t *testing.T) {
 	require.NotEqual(t, a.ID, b.ID)
 }
 
+// The deaths of a message are listed as RabbitMQ lists them, the last one first.
 func TestWhatRabbitMQGaveUpHasItsEvidence(t *testing.T) {
 	at := time.Unix(1700000000, 0)
-	d := &amqp.Delivery{MessageId: "m", Headers: amqp.Table{
-		"x-first-death-reason": "delivery_limit", "x-first-death-queue": "shop%2Forders/billing/3",
-		"x-death": []any{amqp.Table{"time": at, "queue": "shop%2Forders/billing/3"}},
-	}}
-	h := decode(d, "shop/orders.dead").Headers
-	require.Equal(t, "shop/orders", h.Get(wire.Origin))
-	require.Equal(t, "billing", h.Get(wire.Group))
-	require.Equal(t, "attempts", h.Get(wire.ErrorClass))
-	require.Contains(t, h.Get(wire.Error), "101 times")
-	require.Equal(t, at.UTC().Format(time.RFC3339Nano), h.Get(wire.Dead))
-	again := decode(d, "shop/orders.dead").Headers
-	require.Equal(t, h, again, "the same at every delivery")
-	d.Headers["x-first-death-reason"] = "expired" // a retry's way back
-	require.Empty(t, decode(d, "t").Headers)
+	death := func(reason, queue string, at time.Time) amqp.Table {
+		return amqp.Table{"reason": reason, "queue": queue, "time": at, "count": int64(1), "exchange": ""}
+	}
+	poison, retry := death("delivery_limit", "shop%2Forders/billing/3", at), death("expired", "shop%2Forders/billing/retry-10s", at.Add(-time.Minute))
+	retried := amqp.Table{wire.Group: "billing", wire.Attempts: "2", wire.FirstSeen: "2023-01-01T00:00:00Z", wire.Origin: "shop/orders"}
+	for name, c := range map[string]struct {
+		headers  amqp.Table
+		deaths   []any
+		attempts string
+	}{
+		"never retried":            {amqp.Table{}, []any{poison}, ""},
+		"after a retry":            {retried, []any{poison, retry}, "2"},
+		"retried by another group": {amqp.Table{wire.Group: "other", wire.Attempts: "3", wire.Origin: "shop/orders"}, []any{poison, retry}, ""},
+		"a dead letter as well": {amqp.Table{}, []any{
+			death("delivery_limit", "shop%2Forders.dead/billing", at), death("delivery_limit", "shop%2Forders/first", at.Add(-time.Hour)),
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := c.deaths[len(c.deaths)-1].(amqp.Table)
+			d := &amqp.Delivery{MessageId: "m", Headers: maps.Clone(c.headers)}
+			d.Headers["x-first-death-reason"], d.Headers["x-first-death-queue"] = first["reason"], first["queue"]
+			d.Headers["x-death"] = c.deaths
+			h := decode(d, "shop/orders.dead").Headers
+			require.Equal(t, "shop/orders", h.Get(wire.Origin))
+			require.Equal(t, "billing", h.Get(wire.Group))
+			require.Equal(t, c.attempts, h.Get(wire.Attempts), "of this group")
+			require.Equal(t, "attempts", h.Get(wire.ErrorClass))
+			require.Contains(t, h.Get(wire.Error), "101 times")
+			require.Contains(t, h.Get(wire.Error), printed(c.deaths[0].(amqp.Table)["queue"]))
+			require.Equal(t, at.UTC().Format(time.RFC3339Nano), h.Get(wire.Dead))
+			require.Equal(t, h, decode(d, "shop/orders.dead").Headers, "the same at every delivery")
+		})
+	}
+	for name, deaths := range map[string][]any{"a retry's way back": {retry}, "sent back by hand, and then a retry": {retry, poison}} {
+		t.Run(name, func(t *testing.T) {
+			first := deaths[len(deaths)-1].(amqp.Table)
+			d := &amqp.Delivery{MessageId: "m", Headers: amqp.Table{"x-death": deaths, "x-first-death-reason": first["reason"], "x-first-death-queue": first["queue"]}}
+			require.Empty(t, decode(d, "shop/orders").Headers)
+		})
+	}
 }
 
 func TestHeadersMustFitIntoAFrame(t *testing.T) {

@@ -283,13 +283,22 @@ func TestARetryOutlivesItsConsumer(t *testing.T) {
 // What nobody settles 100 times is a dead letter that says so, kept although
 // no group takes it.
 func TestPoisonEndsAsADeadLetter(t *testing.T) {
+	t.Run("at once", func(t *testing.T) { poison(t, false) })
+	t.Run("after a retry", func(t *testing.T) { poison(t, true) })
+}
+
+func poison(t *testing.T, retried bool) {
+	t.Helper()
 	url, topic := servertest.AMQP(t), unique("poison")
 	b, ctx := use(t, url, messaging.Verify), within(t, 60*time.Second)
-	o := &messaging.ConsumerOptions{Order: messaging.Unordered}
+	o := &messaging.ConsumerOptions{Order: messaging.Unordered, Retry: messaging.RetryPolicy{Delays: []time.Duration{time.Second}}}
 	c, err := b.Consumer("g", o, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
 	require.NoError(t, err)
 	require.NoError(t, c.Declare(ctx))
 	require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{ID: "poison", Topic: topic}))
+	if retried {
+		run(t, b, "g", o, topic, func(*messaging.Delivery) (bool, error) { return true, errors.New("not yet") })
+	}
 	conn, err := amqp.Dial(url)
 	require.NoError(t, err)
 	defer conn.Close()
