@@ -119,7 +119,7 @@ func FuzzCounts(f *testing.F) {
 		for _, s := range []Score{
 			PSICounts(ref, cur, AddHalf), PSICounts(ref, cur, Epsilon), PSICounts(ref, cur, Floor), ChiSquare(ref, cur), GTest(ref, cur),
 			JensenShannon(ref, cur), Hellinger(ref, cur), KullbackLeibler(ref, cur), TotalVariation(ref, cur),
-			homogeneity(poolSparse(ref, cur)), homogeneity(joinNeighbours(ref, cur)),
+			homogeneity(joinCategories(ref, cur, sparse)), homogeneity(joinNeighbours(ref, cur)),
 		} {
 			soundScore(t, s)
 			if s.Effect < 0 {

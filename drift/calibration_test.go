@@ -179,7 +179,7 @@ func TestSparseBinsArePooled(t *testing.T) {
 		pooled, plain := 0, 0
 		for range reps {
 			ref, cur := draw(2000, 0), draw(200, 0)
-			if homogeneity(poolSparse(ref, cur)).Drifted(0.001) {
+			if homogeneity(joinCategories(ref, cur, sparse)).Drifted(0.001) {
 				pooled++
 			}
 			if ChiSquare(ref, cur).Drifted(0.001) {
@@ -193,7 +193,7 @@ func TestSparseBinsArePooled(t *testing.T) {
 		}
 		// What is pooled is still seen: a third of the rows moves into the last bin.
 		for range 20 {
-			if s := homogeneity(poolSparse(draw(2000, 0), draw(200, 1.0/3))); !s.Drifted(0.001) {
+			if s := homogeneity(joinCategories(draw(2000, 0), draw(200, 1.0/3), sparse)); !s.Drifted(0.001) {
 				t.Errorf("%s: a third of the rows has moved: %+v", name, s)
 			}
 		}

@@ -14,12 +14,11 @@ func (f *feature) compare(o observed) FeatureReport {
 	}
 	rep.Bars = f.bars(o)
 	n := int(f.present)
+	chi := homogeneity(f.joined(o))
 	r, c := f.binned(o)
-	pool := poolSparse
-	if f.kind == numeric {
-		pool = joinNeighbours
+	if f.kind == categorical {
+		r, c = joinCategories(r, c, few)
 	}
-	chi := homogeneity(pool(r, c))
 	psi := f.psi(r, c, o)
 	rep.Scores = []Score{psi}
 	rep.Effect = psi.Effect
@@ -48,6 +47,15 @@ func (f *feature) compare(o observed) FeatureReport {
 func (f *feature) psi(r, c []int, o observed) Score {
 	r, c = dropEmpty(append(r, 0, int(f.missing)), append(c, o.unseen, o.missing))
 	return PSICounts(r, c, AddHalf)
+}
+
+// joined are the bins or categories, joined where they are too few for the tail of chi-square.
+func (f *feature) joined(o observed) (ref, cur []int) {
+	ref, cur = f.binned(o)
+	if f.kind == categorical {
+		return joinCategories(ref, cur, sparse)
+	}
+	return joinNeighbours(ref, cur)
 }
 
 // tests is how many of the scores are tests that P is corrected for. PSI is
@@ -188,11 +196,12 @@ func (f *feature) minDetectable(level float64, tests int, o observed, together i
 	if f.present == 0 || o.present == 0 || level <= 0 {
 		return 0
 	}
-	bins := len(f.counts)
-	if f.kind == numeric {
-		bins = f.bins
+	all := observed{counts: make([]int, len(o.counts))} // joined by how many there are, and not by which
+	for k, c := range o.counts {
+		all.counts[k] = together * c
 	}
-	df := float64(max(bins-1, 1))
+	bins, _ := f.joined(all)
+	df := float64(max(len(bins)-1, 1))
 	q := chiSquareQuantile(level/float64(tests), df)
 	return (q - df) * (1/float64(f.present) + 1/float64(o.present*together))
 }

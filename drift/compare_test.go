@@ -1,8 +1,11 @@
 package drift
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 // lookedAt is what a monitor says of a window of these values, the only column of the reference.
@@ -60,28 +63,98 @@ func TestSharesByHand(t *testing.T) {
 	}
 }
 
-// Two sparse categories are joined across the one between them, which has no sense for numbers.
-func TestCategoriesHaveNoNeighbours(t *testing.T) {
-	words := func(a, b, c int) []string {
-		var v []string
-		for word, n := range map[string]int{"a": a, "b": b, "c": c} {
-			for range n {
-				v = append(v, word)
-			}
+// words are as many of each as are asked for.
+func words(counts map[string]int) []string {
+	var v []string
+	for word, n := range counts {
+		for range n {
+			v = append(v, word)
 		}
-		return v
 	}
-	m := monitor(t, fitted(t, Categories("x", words(15, 200, 15))), &MonitorOptions{Now: newClock().Now})
-	h, err := m.Categorical("x")
+	return v
+}
+
+// observedAt is what a monitor says of a window of these categories, the only column of the reference.
+func observedAt(t *testing.T, ref *Reference, values []string) FeatureReport {
+	t.Helper()
+	m := monitor(t, ref, &MonitorOptions{Now: newClock().Now})
+	h, err := m.Categorical(ref.features[0].name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range words(24, 200, 6) {
+	for _, s := range values {
 		h.Observe(s)
 	}
-	// a and c have 39 and 21 of 460 rows, half of each in the smaller sample: 19.5 and 10.5.
-	if s := scoreOf(m.Report().Features[0], "chi-square"); s.Stat != 0 || s.Null != 1 || !s.HasP {
-		t.Errorf("%+v: of two bins, 200 and 30, nothing has moved", s)
+	return m.Report().Features[0]
+}
+
+// Two sparse categories are joined past a frequent one between them, which stays alone.
+func TestSparseCategoriesJoinPastAFrequentOne(t *testing.T) {
+	ref := fitted(t, Categories("x", words(map[string]int{"a": 15, "b": 200, "c": 15})))
+	f := observedAt(t, ref, words(map[string]int{"a": 24, "b": 200, "c": 6}))
+	if s := scoreOf(f, "chi-square"); s.Stat != 0 || s.Null != 1 || !s.HasP {
+		t.Errorf("%+v: of two cells, 200 and 30, nothing has moved", s)
+	}
+	// For the mean of PSI they are enough, so that its cells are three; so 9 rows of 230 go from 15 to 24 and from 15 to 6.
+	half := func(x float64) float64 { return (x + 0.5) / (230 + 1.5) }
+	want := (half(24)-half(15))*math.Log(half(24)/half(15)) + (half(6)-half(15))*math.Log(half(6)/half(15))
+	if s := scoreOf(f, "psi"); math.Abs(s.Stat-want) > 1e-12 || math.Abs(s.Null-2*2./230) > 1e-15 {
+		t.Errorf("%+v, want PSI %v of three cells", s, want)
+	}
+}
+
+// A category so rare that nothing can be joined with it is seen when it is not rare any more.
+func TestRareCategoryGrows(t *testing.T) {
+	ref := fitted(t, Categories("x", words(map[string]int{"free": 3500, "pro": 1490, "team": 10})))
+	for no, c := range map[string]map[string]int{
+		"from what is next to it":  {"free": 350, "pro": 134, "team": 16},
+		"from what is most common": {"free": 335, "pro": 149, "team": 16},
+	} {
+		if f := observedAt(t, ref, words(c)); f.P > 1e-8 {
+			t.Errorf("%s: 16 of 500 and 10 of 5,000 rows: %+v", no, f.Scores)
+		}
+	}
+	ref = fitted(t, Categories("x", words(map[string]int{"yes": 4990, "no": 10})))
+	if f := observedAt(t, ref, words(map[string]int{"yes": 484, "no": 16})); f.P > 1e-8 {
+		t.Errorf("of two: %+v", f.Scores)
+	}
+}
+
+// Thousands of categories are compared in cells that the rows suffice for: what moves is told and large, and where nothing has
+// moved, nothing is.
+func TestManyCategories(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	names := make([]string, 10_000)
+	for i := range names {
+		names[i] = fmt.Sprint("c", i)
+	}
+	for _, c := range []struct {
+		categories, rows int
+		moved            float64
+	}{{1000, 1000, 0}, {10_000, 1000, 0}, {1000, 1000, 0.2}, {10_000, 5000, 0.25}, {10_000, 1000, 1}} {
+		var v []string
+		for range 20 * c.categories {
+			v = append(v, names[r.IntN(c.categories)])
+		}
+		clk := newClock()
+		m := monitor(t, fitted(t, Categories("x", v)), &MonitorOptions{Window: Tumbling(c.rows), Now: clk.Now})
+		h, err := m.Categorical("x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4 * c.rows {
+			clk.now = clk.now.Add(time.Second)
+			name := names[r.IntN(c.categories)]
+			if r.Float64() < c.moved {
+				name = "c0"
+			}
+			h.Observe(name)
+		}
+		alerts := len(taken(m))
+		f := m.Report().Features[0]
+		if c.moved == 0 && (alerts != 0 || f.Effect > 0.05) || c.moved > 0 && (alerts != 1 || f.Effect < c.moved) {
+			t.Errorf("%d categories, %v of %d rows moved into one: %d alerts, effect %v, p %v", c.categories, c.moved, c.rows, alerts, f.Effect, f.P)
+		}
 	}
 }
 
@@ -137,15 +210,26 @@ func TestKSOfHugeCounts(t *testing.T) {
 
 // By hand: with two degrees of freedom the upper tail of chi-square is exp(-x/2).
 func TestMinDetectableByHand(t *testing.T) {
+	even := []int64{10, 15, 5, 10, 10, 10, 20, 10, 10}
 	for name, f := range map[string]*feature{
-		"three categories":      {kind: categorical, present: 100, counts: make([]int64, 3)},
-		"three bins of 9 cells": {kind: numeric, present: 100, counts: make([]int64, 9), bins: 3},
+		"three categories":           {kind: categorical, present: 100, counts: []int64{40, 30, 30}},
+		"five, three of them sparse": {kind: categorical, present: 100, counts: []int64{40, 10, 10, 30, 10}},
+		"three bins of 9 cells":      {kind: numeric, present: 100, counts: even, bins: 3, bin: []uint8{0, 0, 0, 1, 1, 1, 2, 2, 2}},
+		"four, one of them sparse":   {kind: numeric, present: 100, counts: even, bins: 4, bin: []uint8{0, 0, 1, 2, 2, 2, 3, 3, 3}},
 	} {
+		o := observed{present: 50, counts: make([]int, len(f.counts))}
+		o.counts[0] = 50
 		want := (-2*math.Log(0.01/4) - 2) * (1./100 + 1./150)
-		if got := f.minDetectable(0.01, 4, observed{present: 50}, 3); math.Abs(got-want) > 1e-9 {
+		if got := f.minDetectable(0.01, 4, o, 3); math.Abs(got-want) > 1e-9 {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
-		if got := f.minDetectable(0, 4, observed{present: 50}, 3); got != 0 {
+		// Of 20 rows alone there are fewer cells.
+		o.counts[0], o.present = 20, 20
+		want = (chiSquareQuantile(0.01, 1) - 1) * (1./100 + 1./20)
+		if got := f.minDetectable(0.01, 1, o, 1); math.Abs(got-want) > 1e-9 {
+			t.Errorf("%s, of 20 rows: %v, want %v", name, got, want)
+		}
+		if got := f.minDetectable(0, 4, o, 3); got != 0 {
 			t.Errorf("%s: %v without a budget", name, got)
 		}
 	}

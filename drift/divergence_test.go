@@ -110,7 +110,8 @@ func TestNothingToCompare(t *testing.T) {
 	for _, v := range [][2][]int{{full, zero}, {zero, full}, {zero, zero}, {one, one}} {
 		for _, s := range []Score{
 			PSICounts(v[0], v[1], AddHalf), PSICounts(v[0], v[1], Epsilon), ChiSquare(v[0], v[1]), GTest(v[0], v[1]), JensenShannon(v[0], v[1]),
-			Hellinger(v[0], v[1]), KullbackLeibler(v[0], v[1]), TotalVariation(v[0], v[1]), homogeneity(poolSparse(v[0], v[1])), homogeneity(joinNeighbours(v[0], v[1])),
+			Hellinger(v[0], v[1]), KullbackLeibler(v[0], v[1]), TotalVariation(v[0], v[1]),
+			homogeneity(joinCategories(v[0], v[1], sparse)), homogeneity(joinNeighbours(v[0], v[1])),
 			shareScore("", v[0][1], v[0][1], v[1][0], v[1][0]),
 		} {
 			if s.HasP || s.P != 1 || s.Stat != 0 || s.Effect != 0 || s.Null != 0 {

@@ -53,13 +53,18 @@
 //
 // For each feature of a closed window up to three tests run: for numbers KS on
 // the cells, chi-square on the PSI bins, Fisher's exact test on the missing
-// share; for categories chi-square on the categories, Fisher on the unseen
+// share; for categories chi-square on the categories, sparse ones joined, Fisher on the unseen
 // share and on the missing share. The feature's p is the smallest of those that
 // apply, times their number (Bonferroni). The effect is the larger of the
 // debiased PSI (its missing and unseen bins included) and the KS distance. A
 // window is a hit for a feature if p <= 0.05 and effect >= MinEffect. Confirm hits
 // in a row are a drift if the rows of these windows, tested as one window, have
 // p <= level.
+//
+// A category that is sparse in the window, at the reference's share, is compared together with others, next to it in the order
+// of the names: for p until 20 rows are expected of them, for the effect until 5 are. So thousands of categories are no
+// obstacle; but what moves between sparse ones that are compared together is not seen. One that expects 40 rows (10) is
+// alone. Names that begin with what matters most ("phones/red" rather than "red/phones") keep together what moves together.
 //
 // The level comes from the budget, [MonitorOptions].FalseAlarm = T, which
 // allows one false alarm per T over all features. A look at a window that was open

@@ -30,7 +30,7 @@ var calibrated = []struct {
 	{"MMD", func(a, b []float64, seed uint64) Score { return MMD(pairs(a), pairs(b), seed) }, false, false, exactly},
 	{"ChiSquare", func(a, b []float64, _ uint64) Score { return ChiSquare(tally(a), tally(b)) }, true, true, fromFifty(20)},
 	{"GTest", func(a, b []float64, _ uint64) Score { return GTest(tally(a), tally(b)) }, true, true, fromFifty(20)},
-	{"chi-square of a monitor, categories", func(a, b []float64, _ uint64) Score { return homogeneity(poolSparse(tally(a), tally(b))) }, true, true, exactly},
+	{"chi-square of a monitor, categories", func(a, b []float64, _ uint64) Score { return homogeneity(joinCategories(tally(a), tally(b), sparse)) }, true, true, exactly},
 	{"chi-square of a monitor, numbers", func(a, b []float64, _ uint64) Score {
 		bins := newBinner(sortedFinite(a), defaultBins)
 		return homogeneity(joinNeighbours(bins.counts(a), bins.counts(b)))
@@ -117,6 +117,84 @@ func TestTestsAreCalibrated(t *testing.T) {
 	}
 }
 
+// The P of a feature of many categories, and its effect, which without drift is next to nothing.
+func TestManyCategoriesAreCalibrated(t *testing.T) {
+	reps := 50
+	switch {
+	case soak:
+		reps = 1000
+	case brief():
+		reps = 10
+	}
+	t.Logf("share of windows without drift with a P of at most 0.05, 0.01 and 0.001, and their mean effect, %d times", reps)
+	for _, c := range []struct {
+		name           string
+		categories     int
+		ref, rows      int
+		balanced, zipf bool // as many of each in the reference; the k-th as frequent as 1/k
+	}{
+		{"even, as many as a window", 200, 3600, 3600, false, false}, // each just not enough for a cell
+		{"even", 1000, 20_000, 1000, false, false},
+		{"zipf", 200, 20_000, 2000, false, true},
+		{"balanced", 100, 2000, 1000, true, false},
+		{"balanced, many", 1000, 20_000, 1000, true, false},
+		{"balanced, at the border", 100, 20_000, 2000, true, false},
+		{"balanced, a large window", 1000, 20_000, 20_000, true, false},
+	} {
+		r := rand.New(rand.NewPCG(uint64(c.ref), uint64(c.rows)))
+		names, upto := make([]string, c.categories), make([]float64, c.categories)
+		for k, sum := 0, 0.0; k < c.categories; k++ {
+			sum += 1 / (1 + size(c.zipf, float64(k)))
+			names[k], upto[k] = fmt.Sprintf("%x", k*7919%c.categories), sum
+		}
+		draw := func() string {
+			k, _ := slices.BinarySearch(upto, r.Float64()*upto[c.categories-1])
+			return names[k]
+		}
+		var hits [3]int
+		effect := 0.0
+		ref := make([]string, c.ref)
+		for rep := range reps {
+			if rep == 0 || !c.balanced {
+				for i := range ref {
+					ref[i] = names[i%c.categories]
+					if !c.balanced {
+						ref[i] = draw()
+					}
+				}
+			}
+			f := fitted(t, Categories("x", ref)).features[0]
+			o := observed{rows: c.rows, present: c.rows, counts: make([]int, len(f.counts))}
+			for range c.rows {
+				if k, ok := f.index[draw()]; ok {
+					o.counts[k]++
+				} else {
+					o.unseen++
+				}
+			}
+			got := f.compare(o)
+			effect += got.Effect / float64(reps)
+			for i, a := range []float64{0.05, 0.01, 0.001} {
+				hits[i] += int(number(got.P <= a))
+			}
+		}
+		for i, a := range []float64{0.05, 0.01, 0.001} {
+			if hits[i] > atMost(a*float64(reps)) {
+				t.Errorf("%s, %d, %d against %d: P <= %v in %d of %d", c.name, c.categories, c.rows, c.ref, a, hits[i], reps)
+			}
+		}
+		if soak && !c.balanced && hits[0] < notBelow(0.02*float64(reps)) {
+			t.Errorf("%s, %d, %d against %d: P <= 0.05 only in %d of %d", c.name, c.categories, c.rows, c.ref, hits[0], reps)
+		}
+		if effect > 0.03 {
+			t.Errorf("%s, %d, %d against %d: an effect of %v on average", c.name, c.categories, c.rows, c.ref, effect)
+		}
+		n := float64(reps)
+		t.Logf("%-26s %5d, %d/%d  %.3f %.4f %.4f  effect %.4f", c.name, c.categories, c.ref, c.rows,
+			float64(hits[0])/n, float64(hits[1])/n, float64(hits[2])/n, effect)
+	}
+}
+
 func some(names ...string) []trait {
 	var out []trait
 	for _, tr := range traits {
@@ -134,6 +212,11 @@ func fifty() []trait {
 		out[i] = trait{name: fmt.Sprint("x", i), number: traits[0].number}
 	}
 	return out
+}
+
+// ids is one of n categories, all rare.
+func ids(n int) []trait {
+	return []trait{{name: "id", text: func(w *world, _ bool) string { return fmt.Sprint(w.IntN(n)) }}}
 }
 
 // budgets lists configurations of a monitor. A row comes each second; perWindow is the part of the budget that
@@ -160,6 +243,8 @@ var budgets = []struct {
 	{"one of five values", MonitorOptions{Window: Tumbling(500), Confirm: 1}, some("five-values"), 5000, 500, 80, 10, 0.005},
 	{"one skewed", MonitorOptions{Window: Tumbling(500), Confirm: 1}, some("lognormal"), 5000, 500, 80, 10, 0.005},
 	{"one of rare categories", MonitorOptions{Window: Tumbling(500), Confirm: 1}, some("zipf"), 5000, 500, 80, 10, 0.005},
+	{"one of 250 categories", MonitorOptions{Window: Tumbling(500), Confirm: 1}, ids(250), 5000, 500, 80, 10, 0.005},
+	{"25 categories, reference like a window", MonitorOptions{Window: Tumbling(500), Confirm: 1}, ids(25), 500, 500, 400, 2, 0.005},
 	{"fifty features", MonitorOptions{Window: Tumbling(500), Confirm: 1}, fifty(), 5000, 500, 6, 10, 0.01},
 	{"weights", MonitorOptions{Window: Tumbling(500), Confirm: 1, Weights: map[string]float64{"normal": 5, "zipf": 0}}, traits, 5000, 500, 20, 10, 0.01},
 	{"marks at any rate", MonitorOptions{Window: Tumbling(500), Confirm: 1, FDR: 0.5}, traits, 5000, 500, 20, 10, 0.01},

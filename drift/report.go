@@ -31,8 +31,8 @@ type FeatureReport struct {
 	Missing    float64 `json:"missing"`      // share of the rows, 0 to 1
 	Unseen     float64 `json:"unseen"`       // share of the values in categories the reference lacks
 	OutOfRange float64 `json:"out_of_range"` // share of the numbers beyond the reference's least and greatest
-	// MinDetectable is the least debiased PSI that Confirm windows like this one would have
-	// called drift, were there no MinEffect. 0 without values.
+	// MinDetectable is the least debiased PSI, of the bins or categories as chi-square joins them, that Confirm windows
+	// like this one would have called drift, were there no MinEffect. 0 without values.
 	MinDetectable float64 `json:"min_detectable"`
 	// Alerted says that an alert has named the feature and it has not recovered since: Recover
 	// windows in a row without a hit. It outlasts a Verdict, which is of one window.
