@@ -92,6 +92,14 @@ func (b *broker) connect(ctx context.Context, purpose string) (*conn, error) {
 	return &conn{Connection: c, raw: raw}, nil
 }
 
+// reason returns what the server said, or "".
+func reason(err error) string {
+	if e, ok := errors.AsType[*amqp.Error](err); ok {
+		return e.Reason
+	}
+	return ""
+}
+
 // code returns the reply code of an error of the server, or 0.
 func code(err error) int {
 	if e, ok := errors.AsType[*amqp.Error](err); ok {

@@ -61,7 +61,9 @@
 //
 // Consumers configure, write and read "mainstay.members" and a queue of their
 // own that the server names, "amq.gen-…"; members publish to it on the
-// broker's connection.
+// broker's connection. Who may also configure the queues of a group refuses
+// them if they were made otherwise than Consumer.Declare makes them, without
+// order for instance; others learn only whether they are there.
 //
 // # Unsupported
 //

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -254,6 +256,94 @@ func TestAGroupHasOneShape(t *testing.T) {
 		require.ErrorIs(t, err, messaging.ErrUnroutable)
 		require.ErrorContains(t, err, "another group name")
 	}
+}
+
+// A queue of the right name that was made otherwise loses order, or messages.
+func TestAnUnfitQueueIsNamed(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("unfit")
+	d, ctx := use(t, url, messaging.Verify).Driver(), within(t, 40*time.Second)
+	for name, c := range map[string]struct {
+		unordered bool
+		queue     string // after topic and group
+		changes   amqp.Table
+		names     string
+	}{
+		"ordered":  {false, "/0", amqp.Table{"x-single-active-consumer": nil}, "x-single-active-consumer"},
+		"no limit": {false, "/7", amqp.Table{"x-delivery-limit": nil}, "x-delivery-limit"},
+		"delay":    {true, "/retry-10s", amqp.Table{"x-message-ttl": nil}, "x-message-ttl"},
+		"way back": {true, "/retry-10s", amqp.Table{"x-dead-letter-routing-key": "elsewhere"}, "x-dead-letter-routing-key"},
+		"no exit":  {true, "", amqp.Table{"x-dead-letter-exchange": nil, "x-dead-letter-strategy": nil}, "x-dead-letter-exchange"},
+		"classic":  {true, "", amqp.Table{"x-queue-type": "classic", "x-dead-letter-strategy": nil, "x-delivery-limit": nil}, "x-queue-type"},
+		"notes":    {false, "/0/notes", amqp.Table{"x-max-length-bytes": nil}, "x-max-length-bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			group := strings.ReplaceAll(name, " ", "-")
+			s := driver.Subscription{Topics: []string{topic}, Group: group, Prefetch: 10, Unordered: c.unordered}
+			if c.unordered {
+				s.Delays = []time.Duration{10 * time.Second}
+			}
+			require.NoError(t, d.(driver.Declarer).Declare(ctx, s))
+			require.NoError(t, d.(driver.Declarer).Verify(ctx, s))
+			args := amqp.Table{"x-queue-type": "quorum", "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+			switch c.queue {
+			case "/0/notes":
+				args = amqp.Table{"x-queue-type": "stream", "x-max-length-bytes": int64(16 << 20), "x-stream-max-segment-size-bytes": int64(4 << 20)}
+			case "/retry-10s":
+				args["x-dead-letter-exchange"], args["x-dead-letter-routing-key"], args["x-message-ttl"] = "", topic+"/"+group, int64(10_000)
+			default:
+				args["x-dead-letter-exchange"], args["x-delivery-limit"] = topic+"/"+group+"/dead", int32(100)
+				if !c.unordered {
+					args["x-single-active-consumer"] = true
+				}
+			}
+			ch, queue := raw(t, url), topic+"/"+group+c.queue
+			again := func() {
+				_, err := ch.QueueDelete(queue, false, false, false)
+				require.NoError(t, err)
+				_, err = ch.QueueDeclare(queue, true, false, false, false, args)
+				require.NoError(t, err)
+			}
+			again()
+			require.NoError(t, d.(driver.Declarer).Verify(ctx, s), "by hand, as it should be")
+			for k, v := range c.changes {
+				if args[k] = v; v == nil {
+					delete(args, k)
+				}
+			}
+			again()
+			err := d.(driver.Declarer).Verify(ctx, s)
+			require.ErrorIs(t, err, driver.ErrUnroutable)
+			require.ErrorContains(t, err, queue)
+			require.ErrorContains(t, err, c.names)
+			_, err = d.Subscribe(ctx, s)
+			require.ErrorIs(t, err, driver.ErrUnroutable)
+		})
+	}
+}
+
+// Who may not declare cannot ask what a queue was made with.
+func TestConsumersNeedNotBeAllowedToDeclare(t *testing.T) {
+	server, ctl := servertest.AMQP(t), control(t)
+	u, err := url.Parse(server)
+	require.NoError(t, err)
+	topic, user := unique("allowed"), unique("user")
+	admin, ctx := use(t, server, messaging.Verify).Driver(), within(t, 60*time.Second)
+	s := driver.Subscription{Topics: []string{topic}, Group: "g", Prefetch: 10}
+	require.NoError(t, admin.(driver.Declarer).Declare(ctx, s))
+	ctl("add_user", user, "secret")
+	defer ctl("delete_user", user)
+	own := `^(amq\.gen-.*|mainstay\.members)$`
+	ctl("set_permissions", user, own, own+"|^"+topic+".*", own+"|^"+topic+".*")
+	u.User = url.UserPassword(user, "secret")
+	d := use(t, u.String(), messaging.Verify).Driver()
+	require.NoError(t, d.(driver.Declarer).Verify(ctx, s))
+	r, err := d.Subscribe(ctx, s)
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(d.Publish(ctx, []driver.Message{{ID: "m", Topic: topic, Key: "k"}})...))
+	got, err := r.Receive(ctx, 1)
+	require.NoError(t, err)
+	require.Equal(t, "m", got[0].ID)
+	require.NoError(t, r.Close(ctx))
 }
 
 // A retry of an unordered group waits at the server: who fails it may be gone.

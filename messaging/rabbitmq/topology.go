@@ -282,6 +282,31 @@ func exists(c *channels, name string) (bool, error) {
 	return false, fmt.Errorf("queue %q: %w", name, err)
 }
 
+// problem returns what is wrong with the queue, or "". What it was made with
+// only a declaration finds out, which changes nothing of a queue that is there.
+// That needs a permission: without it, ask becomes false.
+func (q *queue) problem(c *channels, ask *bool) (string, error) {
+	ok, err := exists(c, q.name)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return fmt.Sprintf("queue %q", q.name), nil
+	}
+	if !*ask {
+		return "", nil
+	}
+	err = q.declare(c)
+	switch code(err) {
+	case amqp.PreconditionFailed:
+		return fmt.Sprintf("queue %q as it is needed (%s)", q.name, reason(err)), nil
+	case amqp.AccessRefused:
+		*ask = false
+		return "", nil
+	}
+	return "", err
+}
+
 // Verify implements driver.Declarer.
 func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
 	if err := names(&s); err != nil {
@@ -290,6 +315,7 @@ func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
 	var missing []string
 	err := b.ask(ctx, func(c *channels) error {
 		missing = nil
+		ask := true
 		for _, topic := range slices.Concat(s.Topics, s.DeadLetters) {
 			ok, err := hasTopic(c, topic)
 			if err != nil {
@@ -311,12 +337,12 @@ func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
 				return err
 			}
 			for _, q := range slices.Concat(b.workQueues(topic, &s), b.besides(topic, &s)) {
-				ok, err := exists(c, q.name)
+				problem, err := q.problem(c, &ask)
 				if err != nil {
 					return err
 				}
-				if !ok {
-					missing = append(missing, fmt.Sprintf("queue %q", q.name))
+				if problem != "" {
+					missing = append(missing, problem)
 				}
 			}
 		}
