@@ -199,9 +199,13 @@ func TestConfirmedLossIsLarge(t *testing.T) {
 	f.labels = labelledCells([]int64{1000, 9000}, []int64{9000, 1000})
 	worse := labelledCells([]int64{650, 4350}, []int64{4350, 650}) // 0.87 where it was 0.9
 	s := state{labels: []*labelled{worse, worse}}
-	for least, want := range map[float64]bool{-1: true, 0.02: true, 0.05: false} {
-		if p := s.joint(&MonitorOptions{MinLoss: least}, ref, 1); (p < 1e-9) != want || (p == 1) == want {
-			t.Errorf("at least %v: P %v", least, p)
+	rep, _ := f.performance(worse.plus(worse), observed{}, 0.02)
+	if rep.Effect < 0.02 || rep.Effect > 0.05 {
+		t.Fatalf("%+v", rep)
+	}
+	for least, want := range map[float64]float64{-1: rep.P, 0.02: rep.P, rep.Effect: rep.P, math.Nextafter(rep.Effect, 1): 1, 0.05: 1} {
+		if p := s.joint(&MonitorOptions{MinLoss: least}, ref, 1); p != want || rep.P > 1e-9 {
+			t.Errorf("at least %v: P %v, want %v", least, p, want)
 		}
 	}
 }

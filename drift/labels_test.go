@@ -222,7 +222,8 @@ func TestPerformanceByHand(t *testing.T) {
 		}
 	}
 	// Accuracy is the surest, and told if its loss is large; of those that are large, or if none is, of all.
-	for least, want := range map[float64]int{-1: 0, 0.05: 0, 0.25: 0, math.Nextafter(0.25, 1): 1, 0.28: 1, 0.3: 0} {
+	precision := -rep.Scores[1].Stat
+	for least, want := range map[float64]int{-1: 0, 0.05: 0, 0.25: 0, math.Nextafter(0.25, 1): 1, precision: 1, math.Nextafter(precision, 1): 0} {
 		rep, _ := f.performance(cur, observed{}, least)
 		if s := rep.Scores[want]; rep.Effect != -s.Stat || rep.P != s.P*5 {
 			t.Errorf("at least %v: effect %v and P %v, want those of %+v", least, rep.Effect, rep.P, s)
