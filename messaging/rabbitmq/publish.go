@@ -147,6 +147,7 @@ const frame = 128 << 10
 
 func inFrame(p *amqp.Publishing) error {
 	n, most := tableSize(p.Headers)+len(p.MessageId)+len(p.ContentType)+64, frame
+	n += len(p.ContentEncoding) + len(p.CorrelationId) + len(p.ReplyTo) + len(p.Type) + len(p.AppId)
 	if _, stamped := p.Headers[wire.Group]; !stamped {
 		most -= wire.Reserve // so that it can be dead-lettered too
 	}

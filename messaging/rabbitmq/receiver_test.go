@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,30 @@ func TestARetryThatFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A copy that the server would close the connection for is refused, and what is
+// beside it is not.
+func TestARetryThatDoesNotFit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		t.Cleanup(func() { w.die(nil) })
+		r, acks, out := w.receiving(t)
+		large, bad := out(1, "large"), out(2, "bad")
+		large.Headers.Add("h", strings.Repeat("x", frame))
+		go func() {
+			c := <-w.l.calls
+			send, sent := sending()
+			w.begin(c, send)
+			sent["bad"].answer(true)
+		}()
+		both := []driver.Settlement{{Delivery: large, Action: driver.Retry, Delay: time.Second}, {Delivery: bad, Action: driver.Retry, Delay: time.Second}}
+		require.ErrorIs(t, r.Settle(t.Context(), both), driver.ErrTooLarge)
+		require.Equal(t, []uint64{2}, acks.tags)
+		require.ErrorIs(t, r.Settle(t.Context(), both[:1]), driver.ErrTooLarge)
+		require.NoError(t, r.Settle(t.Context(), both[1:]))
+		require.NoError(t, r.err)
+	})
 }
 
 // Leaving does not wait for a server that takes nothing.

@@ -35,7 +35,7 @@ func encode(m *driver.Message) (amqp.Publishing, error) {
 		DeliveryMode: amqp.Persistent, Body: append([]byte{}, m.Body...), Timestamp: m.Time.UTC(),
 		Headers: make(amqp.Table, len(m.Headers)+3),
 	}
-	if err := encodeHeaders(p.Headers, m.Headers); err != nil {
+	if err := encodeHeaders(&p, m.Headers); err != nil {
 		return p, err
 	}
 	p.Headers[wire.Time] = m.Time.UTC().Format(time.RFC3339Nano)
@@ -66,14 +66,18 @@ func text(b []byte) any {
 	return append([]byte{}, b...)
 }
 
-func encodeHeaders(t amqp.Table, h driver.Headers) error {
-	sorted := true
+func encodeHeaders(p *amqp.Publishing, h driver.Headers) error {
+	t, sorted, last := p.Headers, true, ""
 	for i := range h {
 		x := &h[i]
+		if x.Key == headerProperties {
+			setProperties(p, x)
+			continue
+		}
 		if len(x.Key) > shortest {
 			return fmt.Errorf("the name of header %.20q… has %d bytes, AMQP takes %d", x.Key, len(x.Key), shortest)
 		}
-		sorted = sorted && (i == 0 || h[i-1].Key <= x.Key)
+		sorted, last = sorted && last <= x.Key, x.Key
 		value := x.Native
 		if value == nil || (amqp.Table{"": value}).Validate() != nil {
 			value = text(x.Value)
@@ -95,9 +99,11 @@ func encodeHeaders(t amqp.Table, h driver.Headers) error {
 		}
 	}
 	if !sorted {
-		order := make([]any, len(h))
+		order := make([]any, 0, len(h))
 		for i := range h {
-			order[i] = h[i].Key
+			if h[i].Key != headerProperties {
+				order = append(order, h[i].Key)
+			}
 		}
 		t[headerOrder] = order
 	}
@@ -112,7 +118,7 @@ type several []any
 // mislead the next: they are not passed on. Delivery.Native has them.
 func own(key string) bool {
 	switch key {
-	case wire.ID, wire.Key, wire.Schema, wire.Time, headerType, headerOrder, "x-death", "x-delivery-count":
+	case wire.ID, wire.Key, wire.Schema, wire.Time, headerType, headerOrder, headerProperties, "x-death", "x-delivery-count":
 		return true
 	}
 	return strings.HasPrefix(key, "x-first-death-") || strings.HasPrefix(key, "x-last-death-")
@@ -137,6 +143,9 @@ func decode(d *amqp.Delivery, topic string) driver.Message {
 	}
 	if t, err := time.Parse(time.RFC3339Nano, printed(d.Headers[wire.Time])); err == nil {
 		m.Time = t
+	}
+	if t := properties(d); t != nil {
+		m.Headers = append(m.Headers, decodeHeader(headerProperties, t))
 	}
 	if m.Headers.Get(wire.Dead) == "" {
 		died(&m, d)

@@ -20,7 +20,8 @@ import (
 func arrive(p *amqp.Publishing) *amqp.Delivery {
 	return &amqp.Delivery{
 		Headers: p.Headers, ContentType: p.ContentType, MessageId: p.MessageId, Timestamp: p.Timestamp.Truncate(time.Second), Body: p.Body,
-		DeliveryMode: p.DeliveryMode,
+		DeliveryMode: p.DeliveryMode, ContentEncoding: p.ContentEncoding, CorrelationId: p.CorrelationId, ReplyTo: p.ReplyTo,
+		Type: p.Type, AppId: p.AppId, Priority: p.Priority, Expiration: p.Expiration, UserId: p.UserId,
 	}
 }
 
@@ -100,6 +101,36 @@ func TestForeignTypesPassThrough(t *testing.T) {
 	require.NoError(t, err)
 	delete(p.Headers, wire.Time)
 	require.Equal(t, foreign, p.Headers)
+}
+
+// So do properties that have no place in a message, and they are in no handler's way.
+func TestForeignPropertiesPassThrough(t *testing.T) {
+	foreign := amqp.Publishing{
+		MessageId: "m", ContentType: "application/json", Timestamp: time.Unix(1700000000, 0).UTC(), Body: []byte("\x1f\x8b"), Headers: amqp.Table{"a": "1", "z": "2"},
+		ContentEncoding: "gzip", CorrelationId: "c", ReplyTo: "replies", Type: "order.placed", AppId: "legacy", Priority: 4,
+		Expiration: "60000", UserId: "guest", DeliveryMode: amqp.Transient,
+	}
+	d := arrive(&foreign)
+	d.Headers["mainstay-properties"] = "of somebody else"
+	m := decode(d, "t")
+	for _, h := range m.Headers {
+		require.True(t, wire.Reserved(h.Key) || h.Key == "a" || h.Key == "z", h.Key)
+	}
+	m.Headers.Set(wire.Attempts, "1") // a retry
+	got, err := encode(&m)
+	require.NoError(t, err)
+	require.Equal(t, "1", got.Headers[wire.Attempts])
+	delete(got.Headers, wire.Attempts)
+	delete(got.Headers, wire.Time)
+	delete(got.Headers, headerOrder)
+	want := foreign
+	want.Headers = amqp.Table{"a": "1", "z": "2"}
+	want.Expiration, want.UserId, want.DeliveryMode = "", "", amqp.Persistent // see docs/wire.md
+	require.Equal(t, want, got)
+
+	got.CorrelationId = strings.Repeat("x", 200)
+	got.Headers["h"] = make([]byte, frame-wire.Reserve-250)
+	require.ErrorIs(t, inFrame(&got), driver.ErrTooLarge, "they stand in the same frame")
 }
 
 func TestMessagesWithoutIDAreNotTakenForOneAnother(t *testing.T) {

@@ -26,18 +26,29 @@ type retrying struct {
 // as if it had not been tried. Until then it counts against the prefetch of its
 // queue. What fails when nobody waits for it ends the receiver.
 func (r *receiver) retry(ctx context.Context, all []retrying) error {
-	parcels, err := r.copies(all)
-	if err != nil || len(parcels) == 0 {
-		return err
+	parcels, unfit := r.copies(all)
+	if len(parcels) == 0 {
+		return unfit
 	}
+	switch err := r.copy(ctx, parcels, all); {
+	case unfit == nil:
+		return err
+	case errors.Is(err, driver.ErrRevoked):
+		return unfit // what is revoked is so the next time, too
+	default:
+		return errors.Join(unfit, err)
+	}
+}
+
+func (r *receiver) copy(ctx context.Context, parcels []parcel, all []retrying) error {
 	done, left := make(chan error), make(chan struct{})
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
 		return driver.ErrClosed
 	}
-	for _, x := range all {
-		x.t.away = true
+	for i := range parcels {
+		all[parcels[i].i].t.away = true
 	}
 	wait := patience
 	if r.late > 0 {
@@ -60,6 +71,7 @@ func (r *receiver) retry(ctx context.Context, all []retrying) error {
 	r.mu.Unlock()
 	t := time.NewTimer(wait)
 	defer t.Stop()
+	var err error
 	select {
 	case err := <-done:
 		return err
@@ -74,23 +86,30 @@ func (r *receiver) retry(ctx context.Context, all []retrying) error {
 	return err
 }
 
-// copies makes the messages to publish; each has its place in all.
+// copies makes the messages to publish, each with its place in all, and says
+// what is wrong with the others.
 func (r *receiver) copies(all []retrying) ([]parcel, error) {
 	parcels := make([]parcel, 0, len(all))
+	var errs []error
 	for i, x := range all {
-		m := x.s.Delivery.Message
+		m := &x.s.Delivery.Message
+		p := parcel{i: i}
 		delay := tier(r.sub.Delays, x.s.Delay)
-		if delay < 0 {
-			return nil, fmt.Errorf("message %q: no queue holds it for %v", m.ID, x.s.Delay)
+		err := fmt.Errorf("no queue holds it for %v", x.s.Delay)
+		if delay >= 0 {
+			p.key = retryName(m.Topic, r.sub.Group, delay)
+			p.Publishing, err = encode(m)
 		}
-		p := parcel{key: retryName(m.Topic, r.sub.Group, delay), i: i}
-		var err error
-		if p.Publishing, err = encode(&m); err != nil {
-			return nil, fmt.Errorf("message %q: %w", m.ID, err)
+		if err == nil {
+			err = inFrame(&p.Publishing)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("message %q: %w", m.ID, err))
+			continue
 		}
 		parcels = append(parcels, p)
 	}
-	return parcels, nil
+	return parcels, errors.Join(errs...)
 }
 
 // send publishes copies, until the receiver ends, and acks their originals. The
@@ -112,8 +131,8 @@ func (r *receiver) send(parcels []parcel, all []retrying) error {
 	}
 	refused := r.ack(acks)
 	r.mu.Lock()
-	for _, x := range all {
-		x.t.away = false
+	for i := range parcels {
+		all[parcels[i].i].t.away = false
 	}
 	r.mu.Unlock()
 	if len(failed) > 0 {

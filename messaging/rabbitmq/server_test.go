@@ -444,6 +444,33 @@ func TestForeignProducers(t *testing.T) {
 	})
 }
 
+// What Mainstay has no field for stays with the message, when it is tried again
+// and when it is given up.
+func TestForeignPropertiesStay(t *testing.T) {
+	url, topic := servertest.AMQP(t), unique("properties")
+	o := &messaging.ConsumerOptions{Order: messaging.Unordered, Retry: messaging.RetryPolicy{MaxAttempts: 2, Delays: []time.Duration{time.Second}}}
+	b := use(t, url, messaging.Declare)
+	c, err := b.Consumer("g", o, messaging.On(topic, func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
+	require.NoError(t, c.Declare(within(t, 20*time.Second)))
+	ch := raw(t, url)
+	require.NoError(t, ch.Publish(topic, "0", true, false, amqp.Publishing{
+		MessageId: "m", ContentEncoding: "gzip", CorrelationId: "c", ReplyTo: "q", Type: "t", AppId: "a", Expiration: "60000", UserId: "guest",
+	}))
+	run(t, b, "g", o, topic, func(d *messaging.Delivery) (bool, error) {
+		var native *amqp.Delivery
+		require.True(t, d.Native(&native))
+		require.Equal(t, []string{"gzip", "c", "q", "t", "a"}, []string{native.ContentEncoding, native.CorrelationId, native.ReplyTo, native.Type, native.AppId})
+		require.Empty(t, d.Headers)
+		return d.Attempt == 2, errors.New("no")
+	})
+	dead, ok, err := ch.Get(topic+".dead.unclaimed", true)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, []string{"gzip", "c", "q", "t", "a"}, []string{dead.ContentEncoding, dead.CorrelationId, dead.ReplyTo, dead.Type, dead.AppId})
+	require.NotContains(t, dead.Headers, "mainstay-properties")
+}
+
 func TestSettlementsOfOthersAreRefused(t *testing.T) {
 	url, topic := servertest.AMQP(t), unique("settle")
 	d, ctx := use(t, url, messaging.Verify).Driver(), within(t, 20*time.Second)
