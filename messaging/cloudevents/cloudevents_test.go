@@ -117,6 +117,35 @@ func TestForeignEvents(t *testing.T) {
 	require.Equal(t, event{ID: "i", Source: "s", Type: "t", Data: order{1}}, got)
 }
 
+// Data are optional. An empty body is some, where it has a content type.
+func TestEventsWithoutData(t *testing.T) {
+	bare := `{"specversion":"1.0","id":"1","source":"s","type":"user.deleted","subject":"42"}`
+	typed := `{"specversion":"1.0","id":"1","source":"s","type":"user.deleted","subject":"42","datacontenttype":"application/json"}`
+	want := event{ID: "1", Source: "s", Type: "user.deleted", Subject: "42", Time: at}
+	for name, c := range codecs() {
+		t.Run(name, func(t *testing.T) {
+			for _, body := range []string{bare, typed} {
+				got, err := c.Decode(&messaging.Message{ContentType: "application/cloudevents+json", Body: []byte(body), Time: at})
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+			}
+			m := &messaging.Message{Time: at}
+			for k, v := range map[string]string{"ce_specversion": "1.0", "ce_id": "1", "ce_source": "s", "ce_type": "user.deleted", "ce_subject": "42"} {
+				m.Headers.Add(k, v)
+			}
+			got, err := c.Decode(m)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			m.ContentType = "application/json"
+			_, err = c.Decode(m)
+			require.Error(t, err, "this is no JSON")
+		})
+	}
+	_, err := cloudevents.Structured[order]().Decode(&messaging.Message{ContentType: "application/cloudevents+json", Time: at,
+		Body: []byte(`{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":""}`)})
+	require.Error(t, err, "data of no bytes are no JSON")
+}
+
 func TestWhatIsNoCloudEvent(t *testing.T) {
 	for name, m := range map[string]messaging.Message{
 		"nothing":         {},

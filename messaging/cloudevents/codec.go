@@ -88,15 +88,18 @@ func (c codec[T]) Decode(m *messaging.Message) (Event[T], error) {
 	var (
 		inner = *m // as data's codec wrote it
 		a     attributes
+		none  bool // it has no data
 		err   error
 	)
 	switch kind, _, _ := mime.ParseMediaType(m.ContentType); {
 	case kind == structuredType:
 		err = decodeStructured(&inner, &a)
+		none = inner.Body == nil
 	case strings.HasPrefix(kind, "application/cloudevents"):
 		err = invalid("content type %.60q: batches, and formats other than JSON, are not read", m.ContentType)
 	default:
 		err = decodeBinary(m, &a)
+		none = len(m.Body) == 0 && m.ContentType == ""
 	}
 	if err == nil {
 		err = a.check()
@@ -110,7 +113,9 @@ func (c codec[T]) Decode(m *messaging.Message) (Event[T], error) {
 	if e.Time.IsZero() {
 		e.Time = m.Time
 	}
-	e.Data, err = c.data.Decode(&inner)
+	if !none {
+		e.Data, err = c.data.Decode(&inner)
+	}
 	return e, err
 }
 
@@ -148,7 +153,8 @@ func attributeOf(header string) (name string, ok bool) {
 	return "", false
 }
 
-// decodeStructured takes the object apart, and makes m the message of its data.
+// decodeStructured takes the object apart, and makes m the message of its data;
+// without any, its body is nil.
 func decodeStructured(m *messaging.Message, a *attributes) error {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(m.Body, &object); err != nil {

@@ -32,7 +32,8 @@ type Event[T any] struct {
 	// Extensions are further attributes. Their names are lower-case ASCII
 	// letters and digits. Numbers and booleans of others become text.
 	Extensions map[string]string
-	// Data is the payload.
+	// Data is the payload; the zero value if another's event has none, for its
+	// codec is not asked then.
 	Data T
 }
 

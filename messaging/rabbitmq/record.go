@@ -236,7 +236,7 @@ func decodeHeader(key string, v any) driver.Header {
 			h.Native = v
 		}
 	default:
-		h.Native, h.Value = v, fmt.Append(nil, v)
+		h.Native, h.Value = v, []byte(printed(v))
 		if v == nil {
 			h.Native, h.Value = nil, nil // an empty text
 		}
@@ -252,6 +252,8 @@ func printed(v any) string {
 		return v
 	case []byte:
 		return string(v)
+	case time.Time:
+		return v.UTC().Format(time.RFC3339Nano)
 	}
 	return fmt.Sprint(v)
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/mainstay-go/mainstay/messaging"
+	"github.com/mainstay-go/mainstay/messaging/cloudevents"
 	"github.com/mainstay-go/mainstay/messaging/driver"
 	"github.com/mainstay-go/mainstay/messaging/internal/wire"
 )
@@ -97,10 +99,24 @@ func TestForeignTypesPassThrough(t *testing.T) {
 	require.Equal(t, now, m.Time)
 	require.Empty(t, m.Headers.Get("x-death"), "of the queue, not of the message")
 	require.Equal(t, "-7", m.Headers.Get("int32"))
+	require.Equal(t, "2023-11-14T22:13:20Z", m.Headers.Get("time"))
 	p, err := encode(&m)
 	require.NoError(t, err)
 	delete(p.Headers, wire.Time)
 	require.Equal(t, foreign, p.Headers)
+}
+
+// Other SDKs write the time of an event as AMQP has times.
+func TestCloudEventsWithNativeTypes(t *testing.T) {
+	at := time.Unix(1700000000, 0)
+	m := messaging.Message(decode(&amqp.Delivery{MessageId: "1", ContentType: "application/json", Body: []byte("1"), Headers: amqp.Table{
+		"cloudEvents:specversion": "1.0", "cloudEvents:id": "1", "cloudEvents:source": "/s", "cloudEvents:type": "t",
+		"cloudEvents:time": at, "cloudEvents:count": int32(7), "cloudEvents:urgent": true,
+	}}, "t"))
+	e, err := cloudevents.BinaryAMQP(messaging.JSON[int]()).Decode(&m)
+	require.NoError(t, err)
+	require.True(t, at.Equal(e.Time))
+	require.Equal(t, map[string]string{"count": "7", "urgent": "true"}, e.Extensions)
 }
 
 // So do properties that have no place in a message, and they are in no handler's way.
