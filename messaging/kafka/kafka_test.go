@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 func harness(t *testing.T, addrs []string, topology messaging.Topology) messagingtest.Harness {
 	t.Helper()
 	wires := newWires(t)
-	return messagingtest.Harness{Driver: open(t, addrs, wires, topology).Driver(), Cut: wires.cut, Stall: wires.stall, Restart: restart()}
+	return messagingtest.Harness{Driver: open(t, addrs, wires, topology).Driver(), Cut: wires.cut, Stall: wires.stall, Restart: restart(), ByPosition: true}
 }
 
 func open(t *testing.T, addrs []string, through *wires, topology messaging.Topology) *messaging.Broker {

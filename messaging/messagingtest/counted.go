@@ -11,36 +11,26 @@ import (
 	"github.com/mainstay-go/mainstay/messaging/driver"
 )
 
-// counted knows which deliveries of a driver may be handled again: those that
-// were not settled, and what was handed out after them in the same partition, for
-// where a group's position is one number nothing beyond a gap is settled. What
-// was put back is such a gap too, until it has come again and been settled.
+// counted books what a client is handed and what becomes of it, so that somebody
+// can tell which deliveries may be handled again.
 type counted struct {
 	driver.Broker
-	mu    sync.Mutex
-	lanes map[lane]*held
-	past  map[string][]handing // by ID
+	unconfirmed, byPosition bool // as Harness has them
+
+	mu     sync.Mutex
+	lanes  map[lane]*line
+	past   map[string][]*handing // by ID
+	faults []fault
 }
 
-// handing is one delivery, for who has to find out why it came twice.
+// handing is one delivery.
 type handing struct {
 	lane, position string
-	at, over       time.Time // over is zero until it is settled
+	handle         any       // the driver's
+	at             time.Time // it was handed out
+	asked, over    time.Time // Settle was called, and took effect; zero until then
 	as             driver.Action
-}
-
-// handings says what became of each delivery of a message, in time since begin.
-func (c *counted) handings(id string, begin time.Time) (lines []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, h := range c.past[id] {
-		line := fmt.Sprintf("%s@%s at %v", h.lane, h.position, h.at.Sub(begin).Round(time.Millisecond))
-		if !h.over.IsZero() {
-			line += fmt.Sprintf(", %v at %v", h.as, h.over.Sub(begin).Round(time.Millisecond))
-		}
-		lines = append(lines, line)
-	}
-	return lines
+	passed         bool // everything before it in its lane was settled too
 }
 
 // lane is a partition for as long as one receiver owns it.
@@ -49,83 +39,130 @@ type lane struct {
 	name string
 }
 
-type held struct {
-	first int // number of the first delivery in fates
-	turns map[string]int
-	fates []fate // from the first delivery on that is not settled
+// line is the deliveries of a lane from the first on that is not settled. What was
+// put back keeps its place until it has come again and been settled.
+type line struct {
+	queue []*handing
+	back  map[string]int // where in the queue what was put back is, by position, counted from the lane's first
+	first int            // what is at the head of the queue, counted likewise
 }
 
-type fate int
+// fault is a time in which a client's connections, or the broker, broke.
+type fault struct{ begin, end time.Time }
 
-const (
-	out fate = iota
-	putBack
-	settled
-)
+// underway is how long before a fault, or after it, an ack that nobody confirms
+// may be lost with it.
+const underway = time.Second
 
-func count(d driver.Broker) *counted {
-	return &counted{Broker: d, lanes: make(map[lane]*held), past: make(map[string][]handing)}
+func count(h *Harness) *counted {
+	return &counted{
+		Broker: h.Driver, unconfirmed: h.Unconfirmed, byPosition: h.ByPosition,
+		lanes: make(map[lane]*line), past: make(map[string][]*handing),
+	}
 }
 
-// unsettled is the number of deliveries that may be handled again. What was put
-// back has not been handled.
-func (c *counted) unsettled() (n int) {
+// during books that f is a fault.
+func (c *counted) during(f func()) {
+	begin := time.Now()
+	f()
+	c.broke(begin, time.Now())
+}
+
+func (c *counted) broke(begin, end time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, h := range c.lanes {
-		for _, f := range h.fates {
-			if f != putBack {
-				n++
-			}
-		}
-	}
-	return n
+	c.faults = append(c.faults, fault{begin, end})
 }
 
+// final says that h was acked, and that the broker knows.
+func (c *counted) final(h *handing) bool {
+	if h.as != driver.Ack || c.byPosition && !h.passed {
+		return false
+	}
+	return !c.unconfirmed || !slices.ContainsFunc(c.faults, func(f fault) bool {
+		return h.asked.Before(f.end.Add(underway)) && h.over.After(f.begin.Add(-underway))
+	})
+}
+
+// tally is what became of a message's deliveries: how many acks are final, and
+// how many deliveries are acked without being final, or not settled at all. What
+// was put back or retried has not been handled.
+type tally struct{ final, open int }
+
+func (c *counted) tally(of map[string]tally) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, past := range c.past {
+		t := of[id]
+		for _, h := range past {
+			switch {
+			case c.final(h):
+				t.final++
+			case h.over.IsZero() || h.as == driver.Ack:
+				t.open++
+			}
+		}
+		of[id] = t
+	}
+}
+
+// handings says what became of each delivery of a message, in time since begin.
+func (c *counted) handings(id string, begin time.Time) (lines []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.past[id] {
+		text := fmt.Sprintf("%s@%s at %v", h.lane, h.position, h.at.Sub(begin).Round(time.Millisecond))
+		if !h.over.IsZero() {
+			text += fmt.Sprintf(", %v at %v", h.as, h.over.Sub(begin).Round(time.Millisecond))
+		}
+		if h.as == driver.Ack && !c.final(h) {
+			text += ", which may be lost"
+		}
+		lines = append(lines, text)
+	}
+	return lines
+}
+
+// receive books d and makes it recognisable.
 func (c *counted) receive(d *driver.Delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.past[d.ID] = append(c.past[d.ID], handing{lane: d.Lane, position: d.Position, at: time.Now()})
+	h := &handing{lane: d.Lane, position: d.Position, handle: d.Handle, at: time.Now()}
+	d.Handle = h
+	c.past[d.ID] = append(c.past[d.ID], h)
 	at := lane{d.Lost, d.Lane}
-	h := c.lanes[at]
-	if h == nil {
-		h = &held{turns: make(map[string]int)}
-		c.lanes[at] = h
+	l := c.lanes[at]
+	if l == nil {
+		l = &line{back: make(map[string]int)}
+		c.lanes[at] = l
 	}
-	if turn, ok := h.turns[d.Position]; ok { // it was put back
-		h.fates[turn-h.first] = out
+	if n, ok := l.back[d.Position]; ok {
+		delete(l.back, d.Position)
+		l.queue[n-l.first] = h
 		return
 	}
-	h.turns[d.Position] = h.first + len(h.fates)
-	h.fates = append(h.fates, out)
+	l.queue = append(l.queue, h)
 }
 
-func (c *counted) settle(s *driver.Settlement) {
-	d := &s.Delivery
+func (c *counted) settle(s *driver.Settlement, asked time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := c.lanes[lane{d.Lost, d.Lane}]
-	turn, ok := h.turns[d.Position]
-	if !ok {
-		return // settled before
+	h := s.Delivery.Handle.(*handing)
+	if !h.over.IsZero() {
+		return // before
 	}
-	for i := range slices.Backward(c.past[d.ID]) {
-		if h := &c.past[d.ID][i]; h.position == d.Position && h.lane == d.Lane {
-			h.over, h.as = time.Now(), s.Action
-			break
-		}
-	}
+	h.asked, h.over, h.as = asked, time.Now(), s.Action
+	l := c.lanes[lane{s.Delivery.Lost, h.lane}]
 	if s.Action == driver.Requeue {
-		h.fates[turn-h.first] = putBack
+		l.back[h.position] = l.first + slices.Index(l.queue, h)
 		return
 	}
-	delete(h.turns, d.Position)
-	h.fates[turn-h.first] = settled
 	n := 0
-	for n < len(h.fates) && h.fates[n] == settled {
+	for n < len(l.queue) && !l.queue[n].over.IsZero() && l.queue[n].as != driver.Requeue {
+		l.queue[n].passed = true
 		n++
 	}
-	h.first, h.fates = h.first+n, h.fates[n:]
+	l.first, l.queue = l.first+n, l.queue[n:]
 }
 
 // Subscribe implements driver.Driver.
@@ -174,16 +211,28 @@ func (r *countedReceiver) Receive(ctx context.Context, limit int) ([]driver.Deli
 // Settle counts retried deliveries as settled: they come again because they have
 // to.
 func (r *countedReceiver) Settle(ctx context.Context, s []driver.Settlement) error {
-	err := r.Receiver.Settle(ctx, s)
+	asked := time.Now()
+	theirs := slices.Clone(s)
+	for i := range theirs {
+		theirs[i].Delivery = plain(&theirs[i].Delivery)
+	}
+	err := r.Receiver.Settle(ctx, theirs)
 	if err != nil && !errors.Is(err, driver.ErrRevoked) {
 		return err
 	}
 	for i := range s {
 		if err == nil || !lost(&s[i].Delivery) {
-			r.c.settle(&s[i])
+			r.c.settle(&s[i], asked)
 		}
 	}
 	return err
+}
+
+// plain is d as its driver handed it out.
+func plain(d *driver.Delivery) driver.Delivery {
+	own := *d
+	own.Handle = d.Handle.(*handing).handle
+	return own
 }
 
 func lost(d *driver.Delivery) bool {
@@ -203,5 +252,9 @@ type countedNoter struct {
 
 // Note implements driver.Noter.
 func (r *countedNoter) Note(ctx context.Context, notes []driver.Noted) error {
-	return r.to.Note(ctx, notes)
+	theirs := slices.Clone(notes)
+	for i := range theirs {
+		theirs[i].Delivery = plain(&theirs[i].Delivery)
+	}
+	return r.to.Note(ctx, theirs)
 }

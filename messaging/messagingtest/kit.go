@@ -26,6 +26,14 @@ type Harness struct {
 	// Stall lets nothing pass between Driver and the broker for the given time
 	// and returns then. Only TestFaults uses it.
 	Stall func(time.Duration)
+	// Unconfirmed: that Settle has returned says that acks were sent, not that
+	// they arrived, as on RabbitMQ; or the broker may forget the last second when
+	// it is killed. For TestFaults, which then allows that acks within a second
+	// of a fault are lost.
+	Unconfirmed bool
+	// ByPosition: what was acked beyond a delivery that is not settled may be
+	// delivered again after a fault, as on Kafka. For TestFaults.
+	ByPosition bool
 }
 
 // TestBroker runs every rule of the driver contract, each on a Harness of its

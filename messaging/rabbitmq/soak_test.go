@@ -19,6 +19,6 @@ func TestFaults(t *testing.T) {
 	}
 	messagingtest.TestFaults(t, func(t *testing.T) messagingtest.Harness {
 		wire, through := proxied(t, server)
-		return messagingtest.Harness{Driver: open(t, through, messaging.Declare).Driver(), Cut: wire.Cut, Stall: wire.Stall, Restart: restart()}
+		return messagingtest.Harness{Driver: open(t, through, messaging.Declare).Driver(), Cut: wire.Cut, Stall: wire.Stall, Restart: restart(), Unconfirmed: true}
 	}, faults)
 }
