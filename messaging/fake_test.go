@@ -23,6 +23,8 @@ type faulty struct {
 	receive func() error
 	// note is asked before each note; without it, nothing is noted.
 	note func(context.Context, []driver.Noted) error
+	// lease is of all deliveries; nil: there is none.
+	lease *lease
 
 	mu       sync.Mutex
 	notes    map[string]driver.Note
@@ -86,6 +88,9 @@ func (r *faultyReceiver) Receive(ctx context.Context, limit int) ([]driver.Deliv
 	r.f.out += len(ds)
 	r.f.max = max(r.f.max, r.f.out)
 	for i := range ds {
+		if l := r.f.lease; l != nil {
+			l.attach(&ds[i])
+		}
 		if n, ok := r.f.notes[ds[i].ID]; ok {
 			ds[i].Note = &n
 		}

@@ -38,6 +38,14 @@ func (it *item) isLost() bool {
 	}
 }
 
+// doubt returns nil if it may begin.
+func (it *item) doubt() (again <-chan struct{}) {
+	if it.raw.Doubt == nil {
+		return nil
+	}
+	return it.raw.Doubt()
+}
+
 // lanes puts deliveries in line: one line per key, or per partition, of which
 // only the first is worked on. It bounds how many are held.
 type lanes struct {

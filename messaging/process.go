@@ -96,7 +96,12 @@ func (s *session) step(ctx context.Context, x *lane) {
 	case !back && !lost:
 		if left := it.left(); left > 0 { // it waited elsewhere
 			s.lanes.away()
-			s.wait(x, it, left)
+			s.wait(x, it, time.After(left), nil)
+			return
+		}
+		if again := it.doubt(); again != nil {
+			s.lanes.away()
+			s.wait(x, it, nil, again)
 			return
 		}
 		if it.dead == nil {
@@ -113,7 +118,7 @@ func (s *session) step(ctx context.Context, x *lane) {
 	switch {
 	case v.bury:
 		s.lanes.away()
-		s.wait(x, it, v.delay)
+		s.wait(x, it, time.After(v.delay), nil)
 	case v.hold:
 		s.lanes.away()
 		s.hold(x, it, v.delay, v.err)
@@ -139,16 +144,17 @@ func (s *session) hold(x *lane, it *item, delay time.Duration, err error) {
 			Attempts: it.d.Attempt - 1, FirstSeen: it.d.FirstSeen, NotBefore: time.Now().Add(delay), LastError: it.d.LastError,
 		}}
 	}
-	s.wait(x, it, delay)
+	s.wait(x, it, time.After(delay), nil)
 }
 
-func (s *session) wait(x *lane, it *item, delay time.Duration) {
+// wait lets x stand still until due or again, one of them nil, and looks at it
+// then as if for the first time.
+func (s *session) wait(x *lane, it *item, due <-chan time.Time, again <-chan struct{}) {
 	s.lanes.park(x)
 	s.wg.Go(func() {
-		t := time.NewTimer(delay)
-		defer t.Stop()
 		select {
-		case <-t.C:
+		case <-due:
+		case <-again:
 		case <-it.raw.Lost:
 		case <-s.stop:
 		}

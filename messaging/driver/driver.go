@@ -178,6 +178,12 @@ type Delivery struct {
 	// Lost is closed when the delivery no longer belongs to the receiver.
 	// Nil: that cannot happen. Deliveries of one assignment share a channel.
 	Lost <-chan struct{}
+	// Doubt is asked before anything is begun on the delivery. It returns nil
+	// while nobody else can have it, else a channel that is closed when it is
+	// to be asked again: a receiver that its broker does not answer may have
+	// been replaced, and not know. Nil: there is no doubt until Lost is closed.
+	// It is safe for concurrent use, and cheap.
+	Doubt func() <-chan struct{}
 	// Native is the client library's own message, or nil: what
 	// messaging.Delivery.Native gives to programs.
 	Native any

@@ -222,7 +222,7 @@ func (c *claim) take(ds []driver.Delivery, limit int) (_ []driver.Delivery, at t
 		t.out = true
 		c.bytes -= size(t.record)
 		d := driver.Delivery{
-			Message: decode(t.record), Position: position(t.record, '/'), Lane: c.lane, Lost: c.lost, Native: t.record, Handle: t,
+			Message: decode(t.record), Position: position(t.record, '/'), Lane: c.lane, Doubt: c.receiver.doubt, Lost: c.lost, Native: t.record, Handle: t,
 		}
 		if c.tier != nil {
 			d.Message = c.tier.original(d.Message)

@@ -57,9 +57,10 @@
 // (messaging.ErrRevoked), have a while to give back what they hold, and what
 // was settled before is committed before the next owner begins. A member that
 // dies is noticed after Sarama.Consumer.Group.Session.Timeout, 10 s. One that is
-// cut off for so long, or stands still, hands out nothing more of what it has
-// fetched, until the group's coordinator has answered it: others may have its
-// partitions.
+// cut off for so long, or stands still, begins no handler of what it holds, and
+// hands out nothing more of what it has fetched, until the group's coordinator has
+// answered it: others may have its partitions. What was begun before may overlap
+// with the next owner's.
 //
 // # Unsupported
 //

@@ -55,6 +55,32 @@ func (r *receiver) renew(until time.Time) {
 	defer r.mu.Unlock()
 	r.sure = until
 	r.wake()
+	if r.renewed != nil {
+		close(r.renewed)
+		r.renewed = nil
+	}
+}
+
+// isSure reports whether the lease holds, and has it renewed if not.
+func (r *receiver) isSure() bool {
+	if held(time.Now(), r.sure) {
+		return true
+	}
+	wait.Ring(r.unsure)
+	return false
+}
+
+// inDoubt is Doubt of the deliveries.
+func (r *receiver) inDoubt() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.isSure() {
+		return nil
+	}
+	if r.renewed == nil {
+		r.renewed = make(chan struct{})
+	}
+	return r.renewed
 }
 
 // held reports whether the lease is. Where a machine is suspended the monotonic

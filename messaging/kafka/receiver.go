@@ -33,6 +33,8 @@ type receiver struct {
 	commits chan struct{} // holds one: who commits
 	unsure  chan struct{} // holds one: a lease is needed now
 
+	doubt func() <-chan struct{} // of every delivery
+
 	mu     sync.Mutex
 	closed bool
 	err    error // why receiving cannot go on
@@ -41,6 +43,8 @@ type receiver struct {
 	turn   int
 	room   int       // of a memo
 	sure   time.Time // until then nobody else has the claims
+	// renewed is closed, and nil again, when the lease is renewed; nil: nobody waits.
+	renewed chan struct{}
 }
 
 // Subscribe implements driver.Broker.
@@ -70,6 +74,7 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 		woken: make(chan struct{}, 1), gone: make(chan struct{}), ended: make(chan struct{}), commits: make(chan struct{}, 1),
 		unsure: make(chan struct{}, 1),
 	}
+	r.doubt = r.inDoubt
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -171,8 +176,7 @@ func (r *receiver) take(limit int) (ds []driver.Delivery, due time.Time, _ error
 	if r.err != nil {
 		return nil, due, r.err
 	}
-	if len(r.claims) > 0 && !held(time.Now(), r.sure) {
-		wait.Ring(r.unsure)
+	if len(r.claims) > 0 && !r.isSure() {
 		return nil, due, nil // until the lease is renewed
 	}
 	r.turn++
