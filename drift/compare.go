@@ -16,10 +16,12 @@ func (f *feature) compare(o observed) FeatureReport {
 	n := int(f.present)
 	chi := homogeneity(f.joined(o))
 	r, c := f.binned(o)
+	once := 0
 	if f.kind == categorical {
+		once = leaveOneOut(r)
 		r, c = joinCategories(r, c, few)
 	}
-	psi := f.psi(r, c, o)
+	psi := f.psi(r, c, once, o)
 	rep.Scores = []Score{psi}
 	rep.Effect = psi.Effect
 	if f.kind == numeric {
@@ -31,8 +33,8 @@ func (f *feature) compare(o observed) FeatureReport {
 	if f.missing > 0 || o.missing > 0 {
 		rep.Scores = append(rep.Scores, shareScore("missing fisher", int(f.missing), n+int(f.missing), o.missing, o.rows))
 	}
-	if o.unseen > 0 {
-		rep.Scores = append(rep.Scores, shareScore("unseen fisher", 0, n, o.unseen, o.present))
+	if once+o.unseen > 0 {
+		rep.Scores = append(rep.Scores, f.unseen(once, o))
 	}
 	tests := float64(rep.tests())
 	for _, s := range rep.Scores[1:] {
@@ -44,8 +46,8 @@ func (f *feature) compare(o observed) FeatureReport {
 }
 
 // psi is PSI of the bins, with unseen and missing as two more, none of them empty on both sides.
-func (f *feature) psi(r, c []int, o observed) Score {
-	r, c = dropEmpty(append(r, 0, int(f.missing)), append(c, o.unseen, o.missing))
+func (f *feature) psi(r, c []int, once int, o observed) Score {
+	r, c = dropEmpty(append(r, once, int(f.missing)), append(c, o.unseen, o.missing))
 	return PSICounts(r, c, AddHalf)
 }
 
@@ -53,9 +55,40 @@ func (f *feature) psi(r, c []int, o observed) Score {
 func (f *feature) joined(o observed) (ref, cur []int) {
 	ref, cur = f.binned(o)
 	if f.kind == categorical {
+		leaveOneOut(ref)
 		return joinCategories(ref, cur, sparse)
 	}
 	return joinNeighbours(ref, cur)
+}
+
+// leaveOneOut looks at each row of the reference as at one of the window, by whether the others of the reference have its category:
+// what only one row has is unseen. So the shares of both sides have the same mean without drift, however many categories no
+// row has (Good 1953). It empties those categories and returns how many they are.
+func leaveOneOut(ref []int) (once int) {
+	for i, c := range ref {
+		if c == 1 {
+			ref[i] = 0
+			once++
+		}
+	}
+	return once
+}
+
+// unseen compares the share of unseen values with that of the reference's rows whose category no other has. As an estimate
+// that share has the variance of once rows and of twice the categories that two rows have (Esty 1983), so the test takes it for that of fewer rows.
+func (f *feature) unseen(once int, o observed) Score {
+	n, twice := int(f.present), 0
+	for _, c := range f.counts {
+		if c == 2 {
+			twice++
+		}
+	}
+	s := shareScore("unseen fisher", once, n, o.unseen, o.present)
+	if s.HasP {
+		weight := float64(once+1) / float64(once+1+2*twice)
+		s.P = fisher(int(math.Round(weight*float64(once))), int(math.Round(weight*float64(n))), o.unseen, o.present)
+	}
+	return s
 }
 
 // tests is how many of the scores are tests that P is corrected for. PSI is

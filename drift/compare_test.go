@@ -158,6 +158,67 @@ func TestManyCategories(t *testing.T) {
 	}
 }
 
+// A reference does not know each category of a long tail, and so neither does it those of a window without drift.
+func TestLongTail(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	draw := func() string { return fmt.Sprint(int(math.Pow(10_000, r.Float64()))) } // the k-th about as often as 1/k
+	v := make([]string, 20_000)
+	for i := range v {
+		v[i] = draw()
+	}
+	clk := newClock()
+	m := monitor(t, fitted(t, Categories("x", v)), &MonitorOptions{Window: Tumbling(2000), Now: clk.Now})
+	h, err := m.Categorical("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := func(n int, fresh float64) FeatureReport {
+		for i := range n {
+			clk.now = clk.now.Add(time.Second)
+			if r.Float64() < fresh {
+				h.Observe(fmt.Sprint("new", i))
+			} else {
+				h.Observe(draw())
+			}
+		}
+		return m.Report().Features[0]
+	}
+	if f := rows(20_000, 0); len(taken(m)) != 0 || f.Unseen < 0.05 || f.Effect > 0.05 || f.P < 0.001 {
+		t.Errorf("without drift: %+v", f)
+	}
+	if f := rows(8000, 0.2); len(taken(m)) != 1 || f.Effect < 0.1 {
+		t.Errorf("a fifth is new: %+v", f)
+	}
+}
+
+// By hand: two rows of 20 have a category of their own and two categories have two rows, so the share of 2 in 20 weighs
+// 3/7 of that: 1 in 9.
+func TestUnseenByHand(t *testing.T) {
+	ref := fitted(t, Categories("x", words(map[string]int{"a": 1, "b": 1, "c": 2, "d": 2, "e": 14})))
+	f := observedAt(t, ref, words(map[string]int{"e": 6, "new": 3, "newer": 1}))
+	if s := scoreOf(f, "unseen fisher"); math.Abs(s.Stat-0.3) > 1e-15 || s.P != fisher(1, 9, 4, 10) || s.N != 20 || s.M != 10 || f.Unseen != 0.4 {
+		t.Errorf("%+v, want 4 of 10 and 2 of 20, with a P of %v", s, fisher(1, 9, 4, 10))
+	}
+	f = observedAt(t, ref, words(map[string]int{"e": 6}))
+	if s := scoreOf(f, "unseen fisher"); s.Stat != -0.1 || s.P != fisher(1, 9, 0, 6) {
+		t.Errorf("none unseen is less than expected: %+v", s)
+	}
+	// PSI has c, d and e, 18 and 6, and unseen, 2 and none.
+	part := func(r, c float64) float64 {
+		p, q := (r+0.5)/21, (c+0.5)/7
+		return (q - p) * math.Log(q/p)
+	}
+	if s, want := scoreOf(f, "psi"), part(18, 6)+part(2, 0); math.Abs(s.Stat-want) > 1e-12 {
+		t.Errorf("%+v, want PSI %v", s, want)
+	}
+	// Without rows of their own none are expected.
+	ref = fitted(t, Categories("x", words(map[string]int{"a": 30, "b": 10})))
+	f = observedAt(t, ref, words(map[string]int{"a": 30, "new": 1}))
+	if s := scoreOf(f, "unseen fisher"); s.P != fisher(0, 40, 1, 31) || s.Effect != 1./31 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // KS on the cells counts ties where values have cells of their own, and only where a decision is near.
 func TestTiesOnCells(t *testing.T) {
 	ref := upFrom(1, 8)

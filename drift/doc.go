@@ -65,6 +65,8 @@
 // of the names: for p until 20 rows are expected of them, for the effect until 5 are. So thousands of categories are no
 // obstacle; but what moves between sparse ones that are compared together is not seen. One that expects 40 rows (10) is
 // alone. Names that begin with what matters most ("phones/red" rather than "red/phones") keep together what moves together.
+// A row of the reference whose category no other of its rows has counts as unseen: as many of the window's are
+// without drift, however long the tail, if the reference has several times the rows.
 //
 // The level comes from the budget, [MonitorOptions].FalseAlarm = T, which
 // allows one false alarm per T over all features. A look at a window that was open

@@ -496,7 +496,7 @@ var goldenChecks = map[string]func(*goldenTest){
 		if total > 0 { // otherwise the monitor has no unseen bin, the file an empty one
 			o := w.columns[0].observed()
 			r, c := w.columns[0].binned(o) // before sparse ones are joined, which the file's are not
-			g.near("unseen_merged.psi_add0.5", w.columns[0].psi(r, c, o).Stat, 1e-12)
+			g.near("unseen_merged.psi_add0.5", w.columns[0].psi(r, c, 0, o).Stat, 1e-12)
 		}
 	},
 	"multiple_testing": func(g *goldenTest) {

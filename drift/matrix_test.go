@@ -135,7 +135,10 @@ func TestManyCategoriesAreCalibrated(t *testing.T) {
 	}{
 		{"even, as many as a window", 200, 3600, 3600, false, false}, // each just not enough for a cell
 		{"even", 1000, 20_000, 1000, false, false},
+		{"even, most of them unseen", 10_000, 5000, 500, false, false},
 		{"zipf", 200, 20_000, 2000, false, true},
+		{"zipf, some unseen", 1000, 20_000, 2000, false, true},
+		{"zipf, many unseen", 10_000, 20_000, 2000, false, true},
 		{"balanced", 100, 2000, 1000, true, false},
 		{"balanced, many", 1000, 20_000, 1000, true, false},
 		{"balanced, at the border", 100, 20_000, 2000, true, false},
@@ -244,6 +247,7 @@ var budgets = []struct {
 	{"one skewed", MonitorOptions{Window: Tumbling(500), Confirm: 1}, some("lognormal"), 5000, 500, 80, 10, 0.005},
 	{"one of rare categories", MonitorOptions{Window: Tumbling(500), Confirm: 1}, some("zipf"), 5000, 500, 80, 10, 0.005},
 	{"one of 250 categories", MonitorOptions{Window: Tumbling(500), Confirm: 1}, ids(250), 5000, 500, 80, 10, 0.005},
+	{"one of 5,000 categories, a third unseen", MonitorOptions{Window: Tumbling(500), Confirm: 1}, ids(5000), 5000, 500, 80, 10, 0.005},
 	{"25 categories, reference like a window", MonitorOptions{Window: Tumbling(500), Confirm: 1}, ids(25), 500, 500, 400, 2, 0.005},
 	{"fifty features", MonitorOptions{Window: Tumbling(500), Confirm: 1}, fifty(), 5000, 500, 6, 10, 0.01},
 	{"weights", MonitorOptions{Window: Tumbling(500), Confirm: 1, Weights: map[string]float64{"normal": 5, "zipf": 0}}, traits, 5000, 500, 20, 10, 0.01},

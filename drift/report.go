@@ -24,7 +24,8 @@ type FeatureReport struct {
 	P       float64 `json:"p"`       // smallest P of the tests times their number; 1 if none applies
 	Effect  float64 `json:"effect"`  // the larger of debiased PSI and KS distance; of the performance, the fall that P is of
 	// Scores are PSI first, then the tests P is made of: KS (numbers only),
-	// chi-square, and Fisher's on the missing and on the unseen share where there are any. The
+	// chi-square, and Fisher's on the missing and on the unseen share where there are any; of a
+	// reference's rows those are unseen whose category no other of its rows has. The
 	// first word of Method tells which: psi, ks, chi-square, missing, unseen; of the performance accuracy,
 	// precision, recall, auc and calibration, whose Stat is the window's less the reference's.
 	Scores     []Score `json:"scores"`
