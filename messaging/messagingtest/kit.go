@@ -265,14 +265,25 @@ func (s *scene) message(n, keys int) driver.Message {
 	}
 }
 
-// publish declares the topic and publishes count messages over some keys.
+// full is message with everything a message has.
+func (s *scene) full(n, keys int) driver.Message {
+	m := s.message(n, keys)
+	m.ContentType, m.Schema = "text/plain; charset=utf-8", "v2"
+	m.Headers = driver.Headers{
+		{Key: "twice", Value: []byte("first")}, {Key: "Case", Value: []byte{0, 255, 10}},
+		{Key: "twice", Value: []byte("second")}, {Key: "empty", Value: []byte{}},
+	}
+	return m
+}
+
+// publish declares the topic and publishes count full messages over some keys.
 func (s *scene) publish(ctx context.Context, count, keys int) ([]driver.Message, error) {
 	if err := s.declare(ctx, s.group); err != nil {
 		return nil, err
 	}
 	msgs := make([]driver.Message, count)
 	for n := range msgs {
-		msgs[n] = s.message(n, keys)
+		msgs[n] = s.full(n, keys)
 	}
 	return msgs, s.send(ctx, msgs)
 }

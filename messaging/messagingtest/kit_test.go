@@ -214,6 +214,14 @@ func TestRulesFindFaults(t *testing.T) {
 	shared := make(map[string][]byte)
 	counts := make(map[string]int)
 	var last []driver.Settlement
+	// later changes what comes again.
+	later := func(f func(*driver.Delivery)) *broken {
+		return change(func(d *driver.Delivery) {
+			if counts[d.ID]++; counts[d.ID] > 1 {
+				f(d)
+			}
+		})
+	}
 	for _, c := range []struct {
 		rule, fault string
 		b           *broken
@@ -298,6 +306,13 @@ func TestRulesFindFaults(t *testing.T) {
 		{"retry waits", "at once", action(func(s *driver.Settlement) { s.Delay = 0 })},
 		{"retry waits", "with the old headers", action(func(s *driver.Settlement) { s.Delivery.Headers = nil })},
 		{"retry waits", "attempts go on", change(func(d *driver.Delivery) { counts[d.ID]++; d.Attempt = counts[d.ID] })},
+		{"retry waits", "content type is lost", later(func(d *driver.Delivery) { d.ContentType = "" })},
+		{"retry waits", "time is that of the retry", later(func(d *driver.Delivery) { d.Time = time.Now().Add(time.Minute) })},
+		{"retry waits", "other headers are lost", later(func(d *driver.Delivery) {
+			d.Headers = slices.DeleteFunc(d.Headers, func(h driver.Header) bool { return h.Key != "mainstay-attempts" })
+		})},
+		{"requeue", "schema is lost", later(func(d *driver.Delivery) { d.Schema = "" })},
+		{"unsettled comes again", "headers are lost", later(func(d *driver.Delivery) { d.Headers = nil })},
 		{"retry holds its key", "a retry goes to the end", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
 			s = slices.Clone(s)
 			for i := range s {
@@ -390,11 +405,7 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return ds, err
 		}}},
-		{"consumers keep order and lose nothing", "keys are lost when they come again", change(func(d *driver.Delivery) {
-			if counts[d.ID]++; counts[d.ID] > 1 {
-				d.Key = ""
-			}
-		})},
+		{"consumers keep order and lose nothing", "keys are lost when they come again", later(func(d *driver.Delivery) { d.Key = "" })},
 		{"two builds in one group", "keys are spelled another way", change(func(d *driver.Delivery) { d.Key = "x" + d.Key })},
 		{"dead letters arrive", "the dead-letter topic swallows", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
 			if strings.HasSuffix(msgs[0].Topic, ".dead") {

@@ -83,6 +83,20 @@ func same(got, want driver.Message) error {
 	return nil
 }
 
+// asPublished compares deliveries with what was published.
+func asPublished(ds []driver.Delivery, msgs []driver.Message) error {
+	by := make(map[string]driver.Message, len(msgs))
+	for _, m := range msgs {
+		by[m.ID] = m
+	}
+	for _, d := range ds {
+		if err := same(d.Message, by[d.ID]); err != nil {
+			return fmt.Errorf("message %q came again, and not as it was published: %w", d.ID, err)
+		}
+	}
+	return nil
+}
+
 func bytesNotShared(ctx context.Context, s *scene) error {
 	other := s.group + "-2"
 	if err := s.declare(ctx, s.group, other); err != nil {
@@ -289,7 +303,8 @@ func ackedIsGone(ctx context.Context, s *scene) error {
 
 func unsettledAgain(ctx context.Context, s *scene) error {
 	const total = 30
-	if _, err := s.publish(ctx, total, 4); err != nil {
+	msgs, err := s.publish(ctx, total, 4)
+	if err != nil {
 		return err
 	}
 	r, err := s.join(ctx, s.group)
@@ -327,6 +342,9 @@ func unsettledAgain(ctx context.Context, s *scene) error {
 				return fmt.Errorf("message %q was handed out before and left, and has Attempt 1 again, want 2, or 0 from a broker that does not count", d.ID)
 			}
 			delete(open, d.ID)
+		}
+		if err := asPublished(ds, msgs); err != nil {
+			return err
 		}
 		if err := settle(ctx, r, driver.Ack, ds...); err != nil {
 			return err
