@@ -168,13 +168,16 @@ func (c *claim) add(some []*sarama.ConsumerMessage) int {
 	if c.revoked {
 		return 0
 	}
-	now, before := time.Now(), len(c.queue)
+	now, before, unsaid := time.Now(), len(c.queue), false
 	tickets := make([]ticket, len(some))
 	for i, m := range some {
 		if m.Offset >= c.next {
 			tickets[i] = ticket{claim: c, record: m}
-			c.line(&tickets[i], now)
+			unsaid = c.line(&tickets[i], now) || unsaid
 		}
+	}
+	if unsaid {
+		r.broker.start(func() { r.commitBehind(c, patience) })
 	}
 	c.flow()
 	if len(c.queue) > before {
@@ -187,18 +190,17 @@ func (c *claim) add(some []*sarama.ConsumerMessage) int {
 	return len(c.queue)
 }
 
-// line puts t in line, unless the group has settled it already.
-func (c *claim) line(t *ticket, now time.Time) {
+// line puts t in line, unless the group has settled it already, or it is
+// another group's. unsaid: nobody else may tell the group that it is settled.
+func (c *claim) line(t *ticket, now time.Time) (unsaid bool) {
 	offset := t.record.Offset
 	c.next = offset + 1
 	c.done.Begin(offset, now)
-	if c.before.settled(offset) {
+	settled, foreign := c.before.settled(offset), c.tier != nil && !isOf(t.record, c.receiver.sub.Group)
+	if settled || foreign {
 		c.changes++
 		c.done.Done(offset)
-		if !c.before.settled(c.next) { // the last of them: nobody else may tell the group
-			c.receiver.broker.start(func() { c.receiver.commitBehind(c, patience) })
-		}
-		return
+		return foreign || !c.before.settled(c.next) // the last of them
 	}
 	if n, ok := c.before.notes[offset]; ok {
 		c.notes[offset] = n
@@ -206,6 +208,7 @@ func (c *claim) line(t *ticket, now time.Time) {
 	}
 	c.queue = append(c.queue, t)
 	c.bytes += size(t.record)
+	return false
 }
 
 // take hands out up to limit records. at is when the next one of a tier is due,

@@ -95,6 +95,17 @@ func due(m *sarama.ConsumerMessage) time.Time {
 	return time.Time{}
 }
 
+// isOf reports whether a record of a tier is a retry of group. The tier may be
+// another group's too: group c of topic a.b has the names of group b.c of topic a.
+func isOf(m *sarama.ConsumerMessage, group string) bool {
+	for _, h := range slices.Backward(m.Headers) {
+		if h != nil && string(h.Key) == wire.Group {
+			return string(h.Value) == group
+		}
+	}
+	return true
+}
+
 // original makes a record of a tier what it is a copy of.
 func (t *tier) original(m driver.Message) driver.Message {
 	m.Topic = t.topic
@@ -124,6 +135,7 @@ func (r *receiver) copyOut(ctx context.Context, s []driver.Settlement) error {
 		}
 		m := s[i].Delivery.Message
 		m.Topic = to.name
+		m.Headers.Set(wire.Group, r.sub.Group) // as the front does
 		m.Headers.Set(headerDue, time.Now().Add(s[i].Delay).UTC().Format(time.RFC3339Nano))
 		msgs, tickets = append(msgs, m), append(tickets, t)
 	}

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
+	"github.com/mainstay-go/mainstay/messaging/internal/wire"
 )
 
 // The names are part of the wire contract.
@@ -50,6 +51,21 @@ func TestARetryGoesToTheShortestDelayThatIsLongEnough(t *testing.T) {
 	require.Equal(t, time.Minute, r.tierFor("a", 2*time.Second).delay)
 	require.Nil(t, r.tierFor("a", 2*time.Hour))
 	require.Nil(t, r.tierFor("b", time.Second))
+}
+
+func TestARetryIsOfTheGroupThatSentIt(t *testing.T) {
+	require.Equal(t, tierName("orders", "eu.billing", time.Second), tierName("orders.eu", "billing", time.Second), "one topic for both")
+	record := func(groups ...string) *sarama.ConsumerMessage {
+		m := &sarama.ConsumerMessage{Headers: []*sarama.RecordHeader{nil}}
+		for _, g := range groups {
+			m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(wire.Group), Value: []byte(g)})
+		}
+		return m
+	}
+	require.True(t, isOf(record("billing"), "billing"))
+	require.False(t, isOf(record("eu.billing"), "billing"))
+	require.False(t, isOf(record("billing", "eu.billing"), "billing"), "the last one counts")
+	require.True(t, isOf(record(), "billing"), "of a foreign producer")
 }
 
 // What others wrote into a tier is due at once.
