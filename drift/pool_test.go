@@ -20,6 +20,8 @@ func TestPoolingByHand(t *testing.T) {
 		{"just enough, and not", byName, []int{150, 50, 150, 49, 101}, []int{8, 12, 15, 2, 13}, []int{200, 300}, []int{20, 30}},
 		{"two names are enough on average, so one is not", byName, []int{210, 180, 220, 170, 205, 185}, []int{1, 2, 3, 4, 5, 102}, []int{390, 390, 390}, []int{3, 7, 107}},
 		{"twice enough is, of whatever names", byName, []int{390, 390, 40, 40, 40, 10, 10, 10, 10, 10, 10, 20, 20}, []int{39, 39, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 3}, []int{780, 220}, []int{78, 22}},
+		{"just twice enough is, too", byName, []int{390, 10, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20}, []int{39, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}, []int{400, 220}, []int{40, 22}},
+		{"what is alone has no part in the average", byName, []int{400, 210, 180, 210, 180}, []int{40, 21, 18, 21, 18}, []int{400, 390, 390}, []int{40, 39, 39}},
 		{"what is left joins the last that were joined", byName, []int{150, 100, 500, 100}, []int{15, 11, 50, 9}, []int{350, 500}, []int{35, 50}},
 		{"what is left is enough by itself", byName, []int{150, 160, 800, 210}, []int{15, 16, 80, 21}, []int{310, 800, 210}, []int{31, 80, 21}},
 		{"what is left is alone where none were joined", byName, []int{50, 800, 40}, []int{5, 81, 3}, []int{800, 90}, []int{81, 8}},
