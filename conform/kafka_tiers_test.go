@@ -57,3 +57,37 @@ func TestKafkaGroupsThatShareATopicOfRetries(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 }
+
+// What waits for a retry comes although the delays are others by then, or the
+// group asks for order.
+func TestKafkaReadsTheTopicsOfFormerDelays(t *testing.T) {
+	for name, now := range map[string]messaging.ConsumerOptions{
+		"other delays": {Order: messaging.Unordered, Retry: messaging.RetryPolicy{Delays: []time.Duration{time.Hour}}},
+		"order":        {Order: messaging.ByKey, Retry: messaging.RetryPolicy{Delays: []time.Duration{time.Hour}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, b, ctx := kafkaOf(t, "t", "t.dead", "t.g.retry-1.5s", "t.g.retry-1h0m0s", "t.g.retry-later", "t.other.retry-1s")
+			require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{ID: "m", Topic: "t", Key: "k"}))
+			for _, strange := range []string{"t.g.retry-later", "t.other.retry-1s"} {
+				require.NoError(t, b.Publisher().Publish(ctx, &messaging.Message{ID: strange, Topic: strange}))
+			}
+			run := func(o *messaging.ConsumerOptions, err error) (attempt int) {
+				running, stop := context.WithCancel(ctx)
+				c, cerr := b.Consumer("g", o, messaging.On("t", func(_ context.Context, d *messaging.Delivery) error {
+					assert.Equal(t, "m", d.ID)
+					assert.Equal(t, "t", d.Topic)
+					attempt = d.Attempt
+					stop()
+					return err
+				}))
+				require.NoError(t, cerr)
+				require.NoError(t, c.Run(running))
+				require.NoError(t, ctx.Err(), "nothing came")
+				return attempt
+			}
+			former := messaging.ConsumerOptions{Order: messaging.Unordered, Retry: messaging.RetryPolicy{Delays: []time.Duration{1500 * time.Millisecond}}}
+			require.Equal(t, 1, run(&former, errors.New("no")))
+			require.Equal(t, 2, run(&now, nil))
+		})
+	}
+}

@@ -38,7 +38,8 @@ type ConsumerOptions struct {
 }
 
 // Order is what a consumer keeps in order. It must be the same in all members
-// of a group.
+// of a group. What waits for a retry when an Unordered group begins to ask for
+// order may still come out of it.
 type Order int
 
 const (
@@ -81,7 +82,8 @@ type RetryPolicy struct {
 	// 10 s, 1 min, 10 min. Meanwhile the message's key waits if order is kept,
 	// and the other keys go on. The wait and the count of attempts outlive the
 	// process on every broker here: the broker delays the message, or
-	// remembers what was noted of it. Guarantee says if they do not.
+	// remembers what was noted of it. Guarantee says if they do not. Delays may
+	// be changed while messages wait: those keep the delay that they have.
 	Delays []time.Duration
 	// DeadLetter is the topic of messages that failed for good, with the
 	// reserved headers of docs/wire.md. Default: "<topic>.dead". It is

@@ -87,9 +87,7 @@ func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, pc sarama.Con
 		room: make(chan struct{}, 1), done: frontier.New(pc.InitialOffset(), 0), next: pc.InitialOffset(), committed: pc.InitialOffset(),
 		notes: make(map[int64]driver.Note),
 	}
-	if i := slices.Index(names(r.tiers), c.topic); i >= 0 {
-		c.tier = &r.tiers[i]
-	}
+	c.tier = r.tierOf(c.topic)
 	if err := r.recall(c); err != nil {
 		r.fail(fmt.Errorf("what group %q knows of %s: %w", r.sub.Group, c.lane, err))
 		return nil

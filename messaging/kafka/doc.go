@@ -50,7 +50,10 @@
 // of the RetryPolicy: "orders.billing.retry-10s". It is a copy, confirmed before
 // the original is acknowledged, and comes back from there, however many wait. What
 // is too large to be copied, since other producers may do more, waits as with order.
-// Consumer.Declare makes these topics. Lag does not count what is in them.
+// Consumer.Declare makes these topics. Lag does not count what is in them. Those of
+// former delays are read too, also by a group that asks for order now, if they exist
+// when a member begins: delete them when nothing waits there, at the latest when
+// there are more than 32 for a topic.
 //
 // Rebalances are cooperative:
 // only the partitions that move are interrupted. Their handlers are told

@@ -24,7 +24,8 @@ type receiver struct {
 	client sarama.Client
 	group  sarama.ConsumerGroup
 	tiers  []tier
-	topics []string      // with those of the tiers
+	former []tier        // only read
+	topics []string      // with those of both
 	drain  time.Duration // of a revoked claim, less than the group allows
 
 	woken   chan struct{} // holds one: look again
@@ -55,6 +56,15 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 	if err := b.Verify(ctx, driver.Subscription{Topics: s.Topics, Group: s.Group, Delays: s.Delays, Unordered: s.Unordered}); err != nil {
 		return nil, err
 	}
+	exist, err := b.topics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing topics: %w", err)
+	}
+	tiers := tiersOf(&s)
+	former, err := formerTiers(&s, exist)
+	if err != nil {
+		return nil, err
+	}
 	config := groupConfig(b.base, s.Drain)
 	client, err := b.connect(ctx, config)
 	if err != nil {
@@ -65,9 +75,8 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 		_ = client.Close()
 		return nil, err
 	}
-	tiers := tiersOf(&s)
 	r := &receiver{
-		tiers: tiers, topics: slices.Concat(s.Topics, names(tiers)),
+		tiers: tiers, former: former, topics: slices.Concat(s.Topics, names(tiers), names(former)),
 		broker: b, sub: s, client: client, group: group,
 		room:  memoRoom,
 		drain: min(s.Drain, config.Consumer.Group.Rebalance.Timeout-margin),

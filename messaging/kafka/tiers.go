@@ -48,7 +48,47 @@ func tiersOf(s *driver.Subscription) (out []tier) {
 // tierName is part of the wire contract: old and new members of a group must
 // find what waits.
 func tierName(topic, group string, d time.Duration) string {
-	return topic + "." + legal(group) + ".retry-" + legal(d.String())
+	return tierPrefix(topic, group) + legal(d.String())
+}
+
+func tierPrefix(topic, group string) string { return topic + "." + legal(group) + ".retry-" }
+
+// mostFormer bounds formerTiers for each topic.
+const mostFormer = 32
+
+// formerTiers returns what exists of the tiers of s beside those that it has:
+// what waits there, since the delays were others or the group asked for no
+// order, comes from there too. Nothing is sent there any more.
+func formerTiers(s *driver.Subscription, exist []string) (out []tier, _ error) {
+	has := append(names(tiersOf(s)), s.Topics...)
+	for _, topic := range s.Topics {
+		n, prefix := 0, tierPrefix(topic, s.Group)
+		for _, name := range exist {
+			text, ok := strings.CutPrefix(name, prefix)
+			if !ok || slices.Contains(has, name) {
+				continue
+			}
+			d, err := time.ParseDuration(strings.Replace(text, legal("µ"), "µ", 1))
+			if err != nil || tierName(topic, s.Group, d) != name {
+				continue
+			}
+			if n++; n > mostFormer {
+				return nil, fmt.Errorf("more than %d topics %q of former delays: delete those in which nothing waits", mostFormer, prefix+"*")
+			}
+			out = append(out, tier{name, topic, d})
+		}
+	}
+	return out, nil
+}
+
+// tierOf returns the tier of a topic, nil if it is none.
+func (r *receiver) tierOf(topic string) *tier {
+	for _, tiers := range [][]tier{r.tiers, r.former} {
+		if i := slices.Index(names(tiers), topic); i >= 0 {
+			return &tiers[i]
+		}
+	}
+	return nil
 }
 
 // legal writes what Kafka does not take in a topic's name as its bytes.

@@ -53,6 +53,27 @@ func TestARetryGoesToTheShortestDelayThatIsLongEnough(t *testing.T) {
 	require.Nil(t, r.tierFor("b", time.Second))
 }
 
+// What waits where nothing is sent any more is read all the same.
+func TestFormerTiers(t *testing.T) {
+	exist := []string{
+		"a", "a.g.retry-1s", "a.g.retry-1m0s", "a.g.retry-2_c2_b5s", "b.g.retry-1.5s",
+		"a.g.retry-60s", "a.g.retry-later", "a.g.retry-", "a.h.retry-1s", "c.g.retry-1s", "a.g.retry-1h0m0s",
+	}
+	s := driver.Subscription{Topics: []string{"a", "b", "a.g.retry-1h0m0s"}, Group: "g", Delays: []time.Duration{time.Second}, Unordered: true}
+	former, err := formerTiers(&s, exist)
+	require.NoError(t, err)
+	require.Equal(t, []tier{{"a.g.retry-1m0s", "a", time.Minute}, {"a.g.retry-2_c2_b5s", "a", 2 * time.Microsecond}, {"b.g.retry-1.5s", "b", 1500 * time.Millisecond}}, former)
+	s.Unordered = false
+	former, err = formerTiers(&s, exist)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a.g.retry-1s", "a.g.retry-1m0s", "a.g.retry-2_c2_b5s", "b.g.retry-1.5s"}, names(former))
+	for n := range mostFormer {
+		exist = append(exist, tierName("b", "g", time.Duration(n)*time.Hour))
+	}
+	_, err = formerTiers(&s, exist)
+	require.ErrorContains(t, err, `"b.g.retry-*"`)
+}
+
 func TestARetryIsOfTheGroupThatSentIt(t *testing.T) {
 	require.Equal(t, tierName("orders", "eu.billing", time.Second), tierName("orders.eu", "billing", time.Second), "one topic for both")
 	record := func(groups ...string) *sarama.ConsumerMessage {

@@ -100,6 +100,28 @@ func (b *broker) missing(ctx context.Context, topics []string) ([]string, error)
 	return missing, nil
 }
 
+// topics returns all that this client may see. The client's own list is of those
+// that it uses.
+func (b *broker) topics(ctx context.Context) ([]string, error) {
+	return wait.Answer(ctx, b.start, func() (all []string, _ error) {
+		failed := []error{sarama.ErrOutOfBrokers}
+		for _, at := range b.control.Brokers() {
+			_ = at.Open(b.control.Config()) // it may be open
+			answer, err := at.GetMetadata(sarama.NewMetadataRequest(b.base.Version, nil))
+			if err != nil {
+				_ = at.Close()
+				failed = append(failed, err)
+				continue
+			}
+			for _, t := range answer.Topics {
+				all = append(all, t.Name)
+			}
+			return all, nil
+		}
+		return nil, errors.Join(failed...)
+	}, nil)
+}
+
 // sleep returns false if ctx ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
