@@ -3,6 +3,7 @@ package idempotency
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -506,6 +507,25 @@ func TestDoForgetsAfterTTL(t *testing.T) {
 		v, err := Do(t.Context(), g, orderKey, run)
 		require.NoError(t, err)
 		require.Equal(t, 2, v)
+	})
+}
+
+// The longest durations there are mean for ever, and do not overflow.
+func TestDoForever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(NewMemoryStore(10), &Options{Lease: math.MaxInt64, TTL: math.MaxInt64})
+		runs := 0
+		for range 2 {
+			_, err := Do(t.Context(), g, orderKey, func(ctx context.Context) (int, error) {
+				runs++
+				time.Sleep(time.Hour)
+				return runs, ctx.Err()
+			})
+			require.NoError(t, err)
+			time.Sleep(10 * 365 * 24 * time.Hour)
+		}
+		require.Equal(t, 1, runs)
+		require.Greater(t, g.Retention(), 10*365*24*time.Hour)
 	})
 }
 

@@ -27,10 +27,11 @@ type Options struct {
 	// Lease is how long a key stays held by a process that died, and at most
 	// how long a call can be in progress elsewhere without a sign of life. The
 	// guard renews it every third of it while the work runs, so it need not be
-	// as long as the work. Zero or below: 30 s.
+	// as long as the work. Zero or below: 30 s; above 100 years: 100 years.
 	Lease time.Duration
 	// TTL is how long a key is remembered after its last change; see
-	// [Guard.Retention]. Zero or below: DefaultTTL, seven days.
+	// [Guard.Retention]. Zero or below: DefaultTTL, seven days; above 100 years,
+	// as math.MaxInt64 is: 100 years.
 	TTL time.Duration
 	// MaxResult is the largest result that is kept, in bytes as encoded. Work
 	// with a larger one counts as done, without its result: see ErrTooLarge.
@@ -77,6 +78,7 @@ func New(s Store, o *Options) *Guard {
 	if g.ttl <= 0 {
 		g.ttl = DefaultTTL
 	}
+	g.lease, g.ttl = min(g.lease, forever), min(g.ttl, forever)
 	if g.maxResult <= 0 {
 		g.maxResult = 1 << 20
 	}

@@ -125,6 +125,7 @@ func (s *MemoryStore) Renew(ctx context.Context, t Token, lease time.Duration) e
 	if lease <= 0 {
 		return wrap("renew", t.Key, fmt.Errorf("lease %v is not positive", lease))
 	}
+	lease = min(lease, forever)
 	return s.settle(ctx, "renew", t, held, func(r *record, now time.Duration) {
 		r.lease = max(r.lease, now+lease)
 		r.expireAt(s, max(r.expires, r.lease))
@@ -136,6 +137,7 @@ func (s *MemoryStore) Complete(ctx context.Context, t Token, result []byte, ttl 
 	if ttl <= 0 {
 		return wrap("complete", t.Key, fmt.Errorf("ttl %v is not positive", ttl))
 	}
+	ttl = min(ttl, forever)
 	return s.settle(ctx, "complete", t, done, func(r *record, now time.Duration) {
 		r.phase = done
 		if len(result) > 0 {

@@ -32,8 +32,8 @@ type Store interface {
 	Begin(ctx context.Context, c Claim) (Outcome, error)
 
 	// Renew makes the lease end no sooner than lease from now; it never makes
-	// it shorter. It fails with ErrStale where t does not hold the key. A lease that has ended can be
-	// renewed as long as nobody took the key.
+	// it shorter. It fails with ErrStale where t does not hold the key. A lease
+	// that has ended can be renewed as long as nobody took the key.
 	Renew(ctx context.Context, t Token, lease time.Duration) error
 
 	// Complete stores the result, and remembers the key for ttl from now. It
@@ -54,6 +54,7 @@ type Claim struct {
 	// Key is what is asked for.
 	Key Key
 	// Lease is how long the key is held unless it is renewed. Must be positive.
+	// This and every other lease or TTL counts as 100 years if it is longer.
 	Lease time.Duration
 	// TTL is how long the key, and with it the count of attempts, is
 	// remembered from now if it is never completed; at least Lease. Zero is
@@ -73,8 +74,13 @@ const MaxFence = 1<<53 - 1
 // DefaultTTL is how long keys are remembered where nothing else is said.
 const DefaultTTL = 7 * 24 * time.Hour
 
+// forever is the longest lease and TTL: with a clock's reading added it still
+// fits a time.Duration, and in microseconds the exact part of a double.
+const forever = 100 * 365 * 24 * time.Hour
+
 // Normalize checks the claim and fills in what is zero: stores call it first in
-// Begin. The TTL of the result is at least its Lease.
+// Begin. The TTL of the result is at least its Lease, and neither is longer
+// than 100 years, so that a time can be added to them.
 func (c Claim) Normalize() (Claim, error) {
 	if err := c.Key.Validate(); err != nil {
 		return c, err
@@ -91,7 +97,8 @@ func (c Claim) Normalize() (Claim, error) {
 	if c.TTL == 0 {
 		c.TTL = DefaultTTL
 	}
-	c.TTL = max(c.TTL, c.Lease)
+	c.Lease = min(c.Lease, forever)
+	c.TTL = min(max(c.TTL, c.Lease), forever)
 	return c, nil
 }
 

@@ -72,6 +72,7 @@ var rules = []rule{
 	{"ClaimFence", "a claim fence below the highest seen is stale, whatever the state of the key", claimFence},
 	{"ClaimFenceExact", "fences compare exactly up to MaxFence", claimFenceExact},
 	{"TTL", "a completed key is forgotten when its TTL ends, and not before; its fences are not used again", ttlEnds},
+	{"Forever", "the longest lease and TTL there are do not end", forever},
 	{"UnfinishedTTL", "a key given back is forgotten when the claim's TTL ends", unfinishedTTL},
 	{"KeysApart", "different scopes and IDs never meet, whatever bytes they hold", keysApart},
 	{"BadArguments", "unusable keys, leases, TTLs and fences are refused", badArguments},

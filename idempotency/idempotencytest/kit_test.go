@@ -146,6 +146,14 @@ var mutants = map[string]mutant{
 			return w.Store.Complete(ctx, t, result, 1000*time.Hour)
 		}
 	})},
+	"the longest lease is over at once": {"Forever", faulty(func(w *wrapped) {
+		w.renew = func(ctx context.Context, t idempotency.Token, lease time.Duration) error {
+			if lease += time.Millisecond; lease <= 0 { // what rounding up makes of it
+				return w.Abort(ctx, t)
+			}
+			return w.Store.Renew(ctx, t, lease)
+		}
+	})},
 	"fences are used again": {"TTL", claims(func(_ *idempotency.Claim, out func() *idempotency.Outcome) {
 		if o := out(); o.State == idempotency.Acquired {
 			o.Token.Fence = int64(o.Attempt)

@@ -3,6 +3,7 @@ package idempotencytest
 import (
 	"bytes"
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -290,6 +291,23 @@ func ttlEnds(k *kit) {
 	third := k.acquireLater(c, from, short)
 	k.attempt(third, 1)
 	k.higher(third, second)
+}
+
+func forever(k *kit) {
+	const longest, year = time.Duration(math.MaxInt64), 365 * 24 * time.Hour
+	c := idempotency.Claim{Key: key("a"), Lease: longest, TTL: longest}
+	held := k.acquire(c)
+	renewed := idempotency.Claim{Key: key("b"), Lease: long}
+	k.ok(k.store.Renew(k.Context(), k.acquire(renewed).Token, longest))
+	time.Sleep(short)
+	for _, each := range []idempotency.Claim{c, renewed} {
+		if out := k.expect(each, idempotency.InProgress); time.Until(out.Until) < year {
+			k.failf("the longest lease of %v ends in %v", each.Key, time.Until(out.Until))
+		}
+	}
+	k.ok(k.store.Complete(k.Context(), held.Token, []byte("r"), longest))
+	time.Sleep(short)
+	k.hasResult(c, []byte("r"))
 }
 
 func unfinishedTTL(k *kit) {

@@ -146,7 +146,7 @@ func (s *Store) Renew(ctx context.Context, t idempotency.Token, lease time.Durat
 	if lease <= 0 {
 		return &idempotency.Error{Op: "renew", Key: t.Key, Err: fmt.Errorf("lease %v is not positive", lease)}
 	}
-	return s.settle(ctx, "renew", renewScript, t, max(1, lease.Microseconds()))
+	return s.settle(ctx, "renew", renewScript, t, max(1, min(lease, forever).Microseconds()))
 }
 
 // Complete implements [idempotency.Store].
@@ -154,7 +154,7 @@ func (s *Store) Complete(ctx context.Context, t idempotency.Token, result []byte
 	if ttl <= 0 {
 		return &idempotency.Error{Op: "complete", Key: t.Key, Err: fmt.Errorf("ttl %v is not positive", ttl)}
 	}
-	return s.settle(ctx, "complete", completeScript, t, result, milliseconds(ttl))
+	return s.settle(ctx, "complete", completeScript, t, result, milliseconds(min(ttl, forever)))
 }
 
 // Abort implements [idempotency.Store].
@@ -184,6 +184,9 @@ func (s *Store) run(ctx context.Context, script *redis.Script, k idempotency.Key
 }
 
 func (s *Store) name(k idempotency.Key) string { return s.prefix + "{" + k.String() + "}" }
+
+// forever is the longest lease and TTL, as [idempotency.Claim] says.
+const forever = 100 * 365 * 24 * time.Hour
 
 // milliseconds rounds up, so that nothing is forgotten early.
 func milliseconds(d time.Duration) int64 {
