@@ -44,10 +44,14 @@
 // leaves, or dies, which is noticed after Options.Lease, the next one takes the
 // pending list over before it reads on; consumers with nothing left are
 // deleted. Attempts are the list's delivery count, which also counts what a
-// dying owner had read and not begun. A retried message keeps its place: when
+// dying owner had read and not begun, but not answers that did not arrive. A
+// retried message keeps its place: when
 // it is due is in a sorted set, its new headers in a hash, both beside the
-// stream, and its key waits, also across a crash. At most 8192 messages, or
-// 32 MiB, of a stream wait in a member; beyond that it reads no further.
+// stream, and its key waits, also across a crash. When 8192 messages, or
+// 32 MiB, of a stream wait in a member it reads no further. A read asks for as many
+// messages as make 4 MiB, going by the sizes of the last; what does not arrive
+// within the client's ReadTimeout is asked for again one message at a time, so
+// that must suffice for the largest.
 //
 // # Unsupported
 //

@@ -17,6 +17,8 @@ const (
 	probeEvery = 5 * time.Millisecond   // how often partitions without a backlog are looked at while others have one
 	readMost   = 256                    // entries of one read
 	readLeast  = 32
+	readBytes  = 4 << 20 // of all reads in one pipeline, by the sizes of those before: the client waits so long for all
+	someBytes  = 1 << 20 // of an entry of which nothing is known
 )
 
 // ahead is how many entries may lie here that nobody has asked for. A
@@ -107,13 +109,19 @@ func (r *receiver) plan() (calls []*call, parts []*partition, waits bool) {
 	}
 	count := min(max(wanted, readLeast), readMost)
 	busy = busy[:min(len(busy), max(1, wanted/readLeast))]
+	room := readBytes
 	for _, p := range slices.Concat(busy, quiet) {
+		if room <= 0 {
+			break
+		}
+		n := p.entriesIn(room, count)
+		room -= n * p.size
 		p.probed = now
 		parts = append(parts, p)
 		if p.from != "" {
-			calls = append(calls, &call{script: recoverScript, keys: p.keys, args: []any{p.token, r.sub.Group, r.name, p.from, count}})
+			calls = append(calls, &call{script: recoverScript, keys: p.keys, args: []any{p.token, r.sub.Group, p.from, n}})
 		} else {
-			calls = append(calls, r.read(p, count))
+			calls = append(calls, r.read(p, n))
 		}
 	}
 	return calls, parts, true
@@ -130,18 +138,20 @@ func (r *receiver) integrate(calls []*call, parts []*partition) error {
 		if p.revoked {
 			continue // it is in the hands of the server, who gives it to the next
 		}
+		held, bytes := p.held, p.bytes
 		n, err := r.add(p, c)
 		if errors.Is(err, errLost) {
 			r.lose(p)
 			continue
 		}
 		got += n
+		p.learn(err == nil, p.held-held, p.bytes-bytes)
 		if err == nil {
 			continue
 		}
 		failure = fmt.Errorf("reading %s: %w", p.lane, err)
 		if p.from == "" { // what was read and did not arrive is in the pending list
-			p.from, p.again = "("+p.last, true
+			p.from = "(" + p.last
 		}
 	}
 	if got > 0 {
@@ -171,17 +181,13 @@ func (r *receiver) add(p *partition, c *call) (n int, _ error) {
 		return 0, err
 	}
 	for _, e := range entries {
-		count := e.count
-		if p.again {
-			count--
-		}
-		if err := r.addEntry(p, e.entry, max(count, 0), e.wait, e.headers); err != nil {
+		if err := r.addEntry(p, e.entry, max(e.count, 0), e.wait, e.headers); err != nil {
 			return n, err
 		}
 		n++
 	}
 	if p.from = from; from == "" {
-		p.again, p.caught = false, false
+		p.caught = false
 	}
 	return n, nil
 }

@@ -179,7 +179,7 @@ func (r *receiver) partition(topic string, n int) *partition {
 		topic: topic, number: n, stream: stream, lane: topic + "/" + strconv.Itoa(n),
 		keys:  []string{stream, owner(stream, g), guard(stream, g, token), delayed(stream, g), headers(stream, g)},
 		token: token, lost: make(chan struct{}),
-		from: "-", queues: make(map[string]*queue),
+		from: "-", most: 1, size: someBytes, queues: make(map[string]*queue),
 	}
 }
 
@@ -260,7 +260,7 @@ func (r *receiver) letGo(ctx context.Context, done []*partition) error {
 	calls := make([]*call, len(done))
 	r.mu.Lock()
 	for i, p := range done {
-		args := append([]any{p.token, r.sub.Group, r.name}, p.unused...)
+		args := append([]any{p.token, r.sub.Group}, p.unused...)
 		calls[i] = &call{script: releaseScript, keys: p.keys[:3], args: args}
 	}
 	r.mu.Unlock()

@@ -27,9 +27,10 @@ type partition struct {
 	lost   chan struct{}
 
 	from    string // where to go on taking over what former owners left; empty: all is taken over
-	again   bool   // it is what this owner has read, and never heard of
 	last    string // last entry that was read
 	caught  bool   // there was nothing more to read
+	most    int    // entries to ask for next: doubles until a read fails, as many as may not arrive
+	size    int    // bytes of an entry, to go by: the average of the last read
 	probed  time.Time
 	renewed time.Time
 	expiry  *time.Timer
@@ -79,6 +80,24 @@ type ticket struct {
 func (e *entry) size() int { return e.msg.Size() + len(e.body) }
 
 func (p *partition) full() bool { return p.held >= maxHeld || p.bytes >= maxHeldBytes }
+
+// entriesIn is how many entries to ask for, up to limit, so that they have room.
+// A larger answer may take longer than the client waits, and so may the next.
+func (p *partition) entriesIn(room, limit int) int {
+	return max(1, min(limit, p.most, min(room, maxHeldBytes-p.bytes)/p.size))
+}
+
+// learn takes account of a read. What does not arrive may be large.
+func (p *partition) learn(arrived bool, entries, bytes int) {
+	switch {
+	case !arrived:
+		p.most, p.size = 1, readBytes
+	case entries == 0:
+		p.size = someBytes
+	default:
+		p.most, p.size = min(2*p.most, readMost), max(1, bytes/entries)
+	}
+}
 
 // add puts what was read in line.
 func (p *partition) add(e *entry, unordered bool) {

@@ -26,7 +26,7 @@ var errShape = errors.New("the server's answer has another shape than that of th
 func (r *receiver) read(p *partition, count int) *call {
 	stream, guard := p.keys[0], p.keys[2]
 	return &call{keys: p.keys, args: []any{
-		"xreadgroup", "group", r.sub.Group, r.name, "count", count, "streams", stream, guard, ">", ">",
+		"xreadgroup", "group", r.sub.Group, p.token, "count", count, "streams", stream, guard, ">", ">",
 	}}
 }
 

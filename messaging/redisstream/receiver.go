@@ -21,7 +21,7 @@ import (
 type receiver struct {
 	broker *broker
 	sub    driver.Subscription
-	name   string         // the consumer's in Redis
+	name   string         // the member's in Redis
 	topics map[string]int // partitions
 	woken  chan struct{}  // holds one: Receive looks again
 	want   chan struct{}  // holds one: somebody waits for messages
@@ -233,8 +233,8 @@ func (r *receiver) refuse(t *ticket) error {
 }
 
 func (j *job) call(r *receiver) *call {
-	args := make([]any, 0, 4+len(j.acks)+3*len(j.retries))
-	args = append(args, j.part.token, r.sub.Group, r.name, len(j.acks))
+	args := make([]any, 0, 3+len(j.acks)+3*len(j.retries))
+	args = append(args, j.part.token, r.sub.Group, len(j.acks))
 	for _, t := range j.acks {
 		args = append(args, t.entry.id.String())
 	}

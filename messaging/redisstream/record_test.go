@@ -72,6 +72,33 @@ func TestQuotaSharesEverything(t *testing.T) {
 	require.Zero(t, quota(8, 3, -1), "who is not a member owns nothing")
 }
 
+// A read asks for what its answer has room for, and for one after it did not
+// arrive.
+func TestReadsGoByWhatArrived(t *testing.T) {
+	p := &partition{most: 1, size: someBytes}
+	var asked []int
+	for range 10 {
+		n := p.entriesIn(readBytes, readMost)
+		asked = append(asked, n)
+		p.learn(true, n, n*1000)
+	}
+	require.Equal(t, []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 256}, asked)
+	require.Equal(t, 20, p.entriesIn(20_999, readMost))
+	require.Equal(t, 7, p.entriesIn(readBytes, 7))
+	p.bytes = maxHeldBytes - 1
+	require.Equal(t, 1, p.entriesIn(readBytes, readMost), "it is not full")
+	p.bytes = 0
+	p.learn(true, 2, 5<<20)
+	require.Equal(t, 1, p.entriesIn(readBytes, readMost))
+	p.learn(false, 0, 0)
+	require.Equal(t, 1, p.entriesIn(readBytes, readMost))
+	require.Equal(t, readBytes, p.size, "nothing else is read with it")
+	p.learn(true, 0, 0)
+	require.Less(t, p.size, readBytes, "there was nothing")
+	p.learn(true, 1, 100)
+	require.Equal(t, 2, p.entriesIn(readBytes, readMost))
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add("time", "2026-01-31T12:50:00Z", "id", "1")
 	f.Add("time", "x", "time", "2026-01-31T12:50:00Z")

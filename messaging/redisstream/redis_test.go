@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -380,4 +382,96 @@ func TestNobodyReadsWithoutALease(t *testing.T) {
 	require.Equal(t, before+1, read())
 	require.NoError(t, r.Close(t.Context()))
 	require.Empty(t, guards())
+}
+
+// narrow passes connections on to a server, and hangs up where an answer has
+// more than so many bytes, as a client does that has waited for long enough.
+func narrow(t *testing.T, target string, most int) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	serve := func(client net.Conn) {
+		defer client.Close()
+		server, err := net.Dial("tcp", target)
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		var answer atomic.Int64
+		wg.Go(func() {
+			b := make([]byte, 64<<10)
+			for {
+				n, err := client.Read(b)
+				answer.Store(0)
+				if _, werr := server.Write(b[:n]); err != nil || werr != nil {
+					_ = server.Close()
+					return
+				}
+			}
+		})
+		b := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(b)
+			if err != nil || answer.Add(int64(n)) > int64(most) {
+				return
+			}
+			if _, err := client.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(c) })
+		}
+	})
+	return l.Addr().String()
+}
+
+// An answer that is too large to arrive is asked for in smaller parts, and is no
+// attempt: nobody was handed anything.
+func TestAnswersThatDoNotArrive(t *testing.T) {
+	s := newScene(t, redisstream.Options{Lease: 3 * time.Second})
+	s.declare("g", "h")
+	s.publish(300)
+	var large []driver.Message
+	for i := range 32 {
+		large = append(large, driver.Message{ID: fmt.Sprint("large ", i), Topic: "t", Key: "k", Body: make([]byte, 1<<20), Time: time.Now()})
+	}
+	for _, err := range s.driver.Publish(t.Context(), large) {
+		require.NoError(t, err)
+	}
+	slow := open(t, narrow(t, servertest.Redis(t), 5<<20), &redisstream.Options{Prefix: s.prefix, Partitions: 1, Lease: 3 * time.Second}).Driver()
+	defer func() { require.NoError(t, slow.Close(context.Background())) }()
+	sub := s.sub("g")
+	sub.Prefetch = 1000
+	r, err := slow.Subscribe(t.Context(), sub)
+	require.NoError(t, err)
+	ds := s.receive(r, 332)
+	for _, d := range ds {
+		require.Equal(t, 1, d.Attempt, d.ID)
+	}
+	require.NoError(t, r.Close(t.Context()))
+
+	// What was left by a member counts once, however often its way to the next
+	// one is tried.
+	sub.Group = "h"
+	first, err := s.driver.Subscribe(t.Context(), sub)
+	require.NoError(t, err)
+	ds = s.receive(first, 332)
+	require.NoError(t, first.Close(t.Context()))
+	r, err = slow.Subscribe(t.Context(), sub)
+	require.NoError(t, err)
+	again := s.receive(r, 332)
+	for i, d := range again {
+		require.Equal(t, ds[i].ID, d.ID)
+		require.Equal(t, 2, d.Attempt, d.ID)
+	}
 }

@@ -3,7 +3,8 @@ package redisstream
 import "github.com/redis/go-redis/v9"
 
 // Scripts that act for an owner look at the owner first: KEYS[2] holds the
-// token of who may. What they answer to somebody else is lostReply.
+// token of who may, which is also the name of the consumer in the group's pending
+// list. What they answer to somebody else is lostReply.
 const lostReply = "lost"
 
 // memberScript: KEYS members; ARGV member, milliseconds it lives (0: leaves).
@@ -60,73 +61,80 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1`)
 
 // recoverScript takes over what former owners left: KEYS stream, owner,
-// guard, delayed, headers; ARGV token, group, consumer, start, count. It returns the
+// guard, delayed, headers; ARGV token, group, start, count. It returns the
 // next start, and of each entry the ID, fields, former deliveries, milliseconds
-// until a retry is due or -1, and its headers. Consumers with nothing left go.
+// until a retry is due or -1, and its headers. What is this owner's already was in
+// an answer that did not arrive, which is no delivery: it is not counted again.
+// Consumers with nothing left go.
 var recoverScript = redis.NewScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local pending = redis.call('XPENDING', KEYS[1], ARGV[2], ARGV[4], '+', ARGV[5])
-local counts, last = {}, false
+local pending = redis.call('XPENDING', KEYS[1], ARGV[2], ARGV[3], '+', ARGV[4])
+local counts, own, last = {}, {}, false
 for _, p in ipairs(pending) do
   counts[p[1]] = p[4]
+  own[p[1]] = p[2] == ARGV[1]
   last = p[1]
 end
 local out = {}
 if last then
-  local claimed = redis.call('XAUTOCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, ARGV[4] == '-' and '0-0' or ARGV[4], 'COUNT', ARGV[5])
+  local claimed = redis.call('XAUTOCLAIM', KEYS[1], ARGV[2], ARGV[1], 0, ARGV[3] == '-' and '0-0' or ARGV[3], 'COUNT', ARGV[4])
   for _, e in ipairs(claimed[2]) do
     if counts[e[1]] then
+      if own[e[1]] then
+        redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[1], 0, e[1], 'RETRYCOUNT', counts[e[1]], 'JUSTID')
+        counts[e[1]] = counts[e[1]] - 1
+      end
       local due = redis.call('ZSCORE', KEYS[4], e[1])
       local headers = due and redis.call('HGET', KEYS[5], e[1])
       out[#out + 1] = {e[1], e[2], counts[e[1]], due and math.max(0, due - now) or -1, headers or ''}
     end
   end
 end
-if #pending < tonumber(ARGV[5]) then
+if #pending < tonumber(ARGV[4]) then
   for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
     local name, n
     for i = 1, #c, 2 do
       if c[i] == 'name' then name = c[i + 1] elseif c[i] == 'pending' then n = c[i + 1] end
     end
-    if n == 0 and name ~= ARGV[3] then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name) end
+    if n == 0 and name ~= ARGV[1] then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name) end
   end
   return {'', out}
 end
 return {'(' .. last, out}`)
 
 // settleScript: KEYS stream, owner, guard, delayed, headers; ARGV token, group,
-// consumer, number of acks, the acks, then ID, delay in milliseconds and headers
+// number of acks, the acks, then ID, delay in milliseconds and headers
 // of each retry. A retried message counts as delivered once, and recoverScript
 // says while it waits. It may be sent twice.
 var settleScript = redis.NewScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
-local n = tonumber(ARGV[4])
+local n = tonumber(ARGV[3])
 if n > 0 then
-  redis.call('XACK', KEYS[1], ARGV[2], unpack(ARGV, 5, 4 + n))
+  redis.call('XACK', KEYS[1], ARGV[2], unpack(ARGV, 4, 3 + n))
   if redis.call('EXISTS', KEYS[4]) == 1 then
-    redis.call('ZREM', KEYS[4], unpack(ARGV, 5, 4 + n))
-    redis.call('HDEL', KEYS[5], unpack(ARGV, 5, 4 + n))
+    redis.call('ZREM', KEYS[4], unpack(ARGV, 4, 3 + n))
+    redis.call('HDEL', KEYS[5], unpack(ARGV, 4, 3 + n))
   end
 end
-if #ARGV > 4 + n then
+if #ARGV > 3 + n then
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
-  for i = 5 + n, #ARGV, 3 do
+  for i = 4 + n, #ARGV, 3 do
     redis.call('ZADD', KEYS[4], now + ARGV[i + 1], ARGV[i])
     redis.call('HSET', KEYS[5], ARGV[i], ARGV[i + 2])
-    redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, ARGV[i], 'RETRYCOUNT', 1, 'JUSTID')
+    redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[1], 0, ARGV[i], 'RETRYCOUNT', 1, 'JUSTID')
   end
 end
 return 'ok'`)
 
-// releaseScript: KEYS stream, owner, guard; ARGV token, group, consumer, then ID and
+// releaseScript: KEYS stream, owner, guard; ARGV token, group, then ID and
 // deliveries of what was not handed out.
 var releaseScript = redis.NewScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
-for i = 4, #ARGV, 2 do
-  redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, ARGV[i], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
+for i = 3, #ARGV, 2 do
+  redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[1], 0, ARGV[i], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
 end
 redis.call('DEL', KEYS[2], KEYS[3])
 for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
@@ -134,7 +142,7 @@ for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
   for i = 1, #c, 2 do
     if c[i] == 'name' then name = c[i + 1] elseif c[i] == 'pending' then n = c[i + 1] end
   end
-  if n == 0 and name == ARGV[3] then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name) end
+  if n == 0 and name == ARGV[1] then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name) end
 end
 return 'ok'`)
 
