@@ -222,6 +222,7 @@ func TestStartOncePerID(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotFound)
 		require.Error(t, d.Start(t.Context(), r, "", order{}))
 		require.Error(t, d.Start(t.Context(), r, strings.Repeat("x", 257), order{}))
+		require.ErrorContains(t, d.Start(t.Context(), r, "caf\xe9", order{}), "UTF-8", "stores keep text")
 		require.ErrorIs(t, checkout().Start(t.Context(), r, "3", order{}), ErrDefinition)
 	})
 }

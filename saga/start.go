@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 const maxID = 256
@@ -15,7 +16,8 @@ const maxID = 256
 // Once per id: if a saga of this definition has the ID already, whatever its
 // state, Start changes nothing and returns nil; if one of another definition
 // has it, the error matches [ErrExists]. After any other error the saga may have
-// been created: call Start again with the same ID. An ID is 1 to 256 bytes.
+// been created: call Start again with the same ID. An ID is 1 to 256 bytes
+// of UTF-8.
 func (d *Definition[S]) Start(ctx context.Context, r *Runner, id string, in S) error {
 	fail := func(err error) error { return &Error{Definition: d.Name(), Saga: id, Err: err} }
 	if _, ok := r.defs[d.Shape()]; !ok {
@@ -23,6 +25,9 @@ func (d *Definition[S]) Start(ctx context.Context, r *Runner, id string, in S) e
 	}
 	if id == "" || len(id) > maxID {
 		return fail(fmt.Errorf("the ID has %d bytes; 1 to %d are allowed", len(id), maxID))
+	}
+	if !utf8.ValidString(id) {
+		return fail(errors.New("the ID is not UTF-8"))
 	}
 	state, err := json.Marshal(in)
 	if err != nil {

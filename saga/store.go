@@ -163,7 +163,8 @@ func (q Query) Match(r *Record) bool {
 // what is written here.
 type Store interface {
 	// Create stores a new record with Rev 1 and its other fields as given, or
-	// returns [ErrExists]. Nil means durable.
+	// returns [ErrExists]. Nil means durable. A runner's IDs are UTF-8; another
+	// one is kept as it is or refused.
 	Create(ctx context.Context, r Record) error
 	// Commit applies each change whose Rev and Fence are those of the stored
 	// record: it stores Record with Rev one higher and Fence as it was, and

@@ -162,8 +162,8 @@ func (s *Store) prepare(readOnly bool) error {
 		return fmt.Errorf("format %q is not one this version reads (%q); open it with the version that wrote it", found, format)
 	}
 	return s.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(sagasBucket).ForEach(func(_, v []byte) error {
-			r, err := decode(v)
+		return tx.Bucket(sagasBucket).ForEach(func(k, v []byte) error {
+			r, err := decode(k, v)
 			if err == nil && r.Status.Active() {
 				s.active[r.ID] = claimable{r.Owner, r.Wake, r.Shape}
 			}
@@ -183,11 +183,14 @@ func (s *Store) Close(context.Context) error {
 
 func encode(r *saga.Record) ([]byte, error) { return json.Marshal(r) }
 
-func decode(v []byte) (saga.Record, error) {
+// decode reads the record under a key, which is its ID: what is no text comes
+// out of JSON as another one.
+func decode(key, v []byte) (saga.Record, error) {
 	var r saga.Record
 	if err := json.Unmarshal(v, &r); err != nil {
 		return r, fmt.Errorf("decode a record: %w", err)
 	}
+	r.ID = string(key)
 	return r, nil
 }
 
@@ -252,7 +255,7 @@ func (b *batch) get(id string) (saga.Record, bool, error) {
 	if v == nil {
 		return saga.Record{}, false, nil
 	}
-	r, err := decode(v)
+	r, err := decode([]byte(id), v)
 	return r, err == nil, err
 }
 
@@ -428,7 +431,7 @@ func (s *Store) Load(ctx context.Context, id string) (saga.Record, error) {
 			return saga.ErrNotFound
 		}
 		var err error
-		r, err = decode(v)
+		r, err = decode([]byte(id), v)
 		return err
 	})
 	return r, err
@@ -475,7 +478,7 @@ func (s *Store) page(ctx context.Context, q saga.Query, after []byte) (page []sa
 			k, v = c.Next()
 		}
 		for n := 0; k != nil; k, v = c.Next() {
-			r, err := decode(v)
+			r, err := decode(k, v)
 			if err != nil {
 				return err
 			}

@@ -68,8 +68,13 @@ func recordRules(rule func(name string, f func(kit))) {
 	rule("IDs are any text", func(k kit) {
 		for _, id := range []string{"a/b", "ü 世界 😀", "%00'\"\\", strings.Repeat("x", 256)} {
 			k.create(record(id))
-			if got := k.load(id).ID; got != id {
-				k.Errorf("stored %q, loaded %q", id, got)
+			k.keeps(id)
+		}
+	})
+	rule("an ID that is no text is refused or kept", func(k kit) {
+		for _, id := range []string{"caf\xe9", "caf\xe8", "\xff"} { // none may become another
+			if err := k.Create(k.Context(), record(id)); err == nil {
+				k.keeps(id)
 			}
 		}
 	})

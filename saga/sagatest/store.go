@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,40 @@ func (k kit) scan(q saga.Query) string {
 		ids = append(ids, r.ID)
 	}
 	return strings.Join(ids, " ")
+}
+
+// keeps checks that the one saga that can be claimed is id, wherever it is asked
+// for, and ends it.
+func (k kit) keeps(id string) {
+	k.Helper()
+	if got := k.load(id).ID; got != id {
+		k.Errorf("created %q, loaded %q", id, got)
+	}
+	claimed := k.claim("me", 10)
+	if len(claimed) != 1 || claimed[0].ID != id {
+		k.Fatalf("created %q, claimed %d, the first of them %+v", id, len(claimed), claimed)
+	}
+	r := claimed[0]
+	r.Status = saga.Completed
+	if err := k.commit(saga.Change{Record: r, Rev: r.Rev, Fence: r.Fence})[0]; err != nil {
+		k.Errorf("Commit of %q: %v", id, err)
+	}
+	if got := k.load(id); got.ID != id || got.Status != saga.Completed {
+		k.Errorf("%q is loaded as %q, %v, after the commit that completed it", id, got.ID, got.Status)
+	}
+	var found []string
+	for r, err := range k.Scan(k.Context(), saga.Query{}) {
+		if err != nil {
+			k.Fatalf("Scan: %v", err)
+		}
+		found = append(found, r.ID)
+	}
+	if !slices.Contains(found, id) {
+		k.Errorf("Scan gives %q; want %q among them", found, id)
+	}
+	if again := k.claim("me", 10); len(again) != 0 {
+		k.Errorf("%q is claimed although it is completed", again[0].ID)
+	}
 }
 
 func (k kit) wantErr(err, want error, what string) {
