@@ -26,8 +26,13 @@ type tier struct {
 	delay       time.Duration
 }
 
-// headerDue is when a record of a tier is due, RFC 3339 in UTC.
-const headerDue = wire.Prefix + "not-before"
+// Headers of a record of a tier, beside those of the message.
+const (
+	// headerDue is when it is due, RFC 3339 in UTC.
+	headerDue = wire.Prefix + "not-before"
+	// headerOf is the group whose retry it is.
+	headerOf = wire.Prefix + "retry-of"
+)
 
 // tiersOf returns the tiers of a subscription; with order it has none.
 func tiersOf(s *driver.Subscription) (out []tier) {
@@ -139,7 +144,7 @@ func due(m *sarama.ConsumerMessage) time.Time {
 // another group's too: group c of topic a.b has the names of group b.c of topic a.
 func isOf(m *sarama.ConsumerMessage, group string) bool {
 	for _, h := range slices.Backward(m.Headers) {
-		if h != nil && string(h.Key) == wire.Group {
+		if h != nil && string(h.Key) == headerOf {
 			return string(h.Value) == group
 		}
 	}
@@ -149,7 +154,7 @@ func isOf(m *sarama.ConsumerMessage, group string) bool {
 // original makes a record of a tier what it is a copy of.
 func (t *tier) original(m driver.Message) driver.Message {
 	m.Topic = t.topic
-	m.Headers = slices.DeleteFunc(m.Headers, func(h driver.Header) bool { return h.Key == headerDue })
+	m.Headers = slices.DeleteFunc(m.Headers, func(h driver.Header) bool { return h.Key == headerDue || h.Key == headerOf })
 	return m
 }
 
@@ -175,7 +180,7 @@ func (r *receiver) copyOut(ctx context.Context, s []driver.Settlement) error {
 		}
 		m := s[i].Delivery.Message
 		m.Topic = to.name
-		m.Headers.Set(wire.Group, r.sub.Group) // as the front does
+		m.Headers.Set(headerOf, r.sub.Group)
 		m.Headers.Set(headerDue, time.Now().Add(s[i].Delay).UTC().Format(time.RFC3339Nano))
 		msgs, tickets = append(msgs, m), append(tickets, t)
 	}

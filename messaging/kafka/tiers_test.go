@@ -10,7 +10,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mainstay-go/mainstay/messaging/driver"
-	"github.com/mainstay-go/mainstay/messaging/internal/wire"
 )
 
 // The names are part of the wire contract.
@@ -79,14 +78,14 @@ func TestARetryIsOfTheGroupThatSentIt(t *testing.T) {
 	record := func(groups ...string) *sarama.ConsumerMessage {
 		m := &sarama.ConsumerMessage{Headers: []*sarama.RecordHeader{nil}}
 		for _, g := range groups {
-			m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(wire.Group), Value: []byte(g)})
+			m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(headerOf), Value: []byte(g)})
 		}
 		return m
 	}
 	require.True(t, isOf(record("billing"), "billing"))
 	require.False(t, isOf(record("eu.billing"), "billing"))
 	require.False(t, isOf(record("billing", "eu.billing"), "billing"), "the last one counts")
-	require.True(t, isOf(record(), "billing"), "of a foreign producer")
+	require.True(t, isOf(record(), "billing"), "of a foreign producer, or a former version")
 }
 
 // What others wrote into a tier is due at once.
