@@ -71,7 +71,9 @@ func RequestKey(ctx context.Context) Key {
 //   - A request with a new key runs next. The response is held back until it is
 //     stored, so next cannot stream, hijack or send trailers.
 //   - The same request again gets the stored status, body and headers (see
-//     HTTPOptions.Headers), with the header Idempotency-Replayed: true.
+//     HTTPOptions.Headers), with the header Idempotency-Replayed: true. What
+//     handlers around this one set is not stored: they set it again, and what
+//     next set, added or removed comes on top, as it did the first time.
 //   - While the first one is running it gets 409 with Retry-After.
 //   - The key with another method, URL or body gets 422.
 //   - No key gets 400 unless HTTPOptions.Optional is set; so do a malformed
@@ -166,7 +168,7 @@ func (g *Guard) serve(w http.ResponseWriter, r *http.Request, key Key, next http
 		return
 	}
 
-	rec := &recorder{header: http.Header{}}
+	rec := newRecorder(w)
 	keep := false
 	err = g.hold(ctx, out.Token, func(ctx context.Context) ([]byte, bool) {
 		next.ServeHTTP(rec, r.WithContext(ctx))
@@ -221,7 +223,8 @@ func (g *Guard) refuse(ctx context.Context, w http.ResponseWriter, key Key, err 
 }
 
 func (g *Guard) replay(ctx context.Context, w http.ResponseWriter, key Key, stored []byte) {
-	rec, err := unsealResponse(stored)
+	rec := newRecorder(w)
+	err := rec.unseal(stored)
 	switch {
 	case errors.Is(err, ErrTooLarge):
 		problem(w, http.StatusGone, "The request was processed; its response was too large to keep.")
@@ -229,7 +232,6 @@ func (g *Guard) replay(ctx context.Context, w http.ResponseWriter, key Key, stor
 		g.telemetry.warn(ctx, "cannot replay", key, err)
 		problem(w, http.StatusInternalServerError, "The request was processed; its response cannot be replayed.")
 	default:
-		rec.header.Set("Idempotency-Replayed", "true")
 		rec.send(w)
 	}
 }

@@ -248,6 +248,77 @@ func TestHandlerHeaders(t *testing.T) {
 	}, again)
 }
 
+// Between two handlers the guard leaves what one does to the other's headers as
+// it is, in the first answer and in a replay, and stores nothing of the outer's.
+func TestHandlerOuterHeaders(t *testing.T) {
+	request := 0
+	outer := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			request++
+			w.Header().Add("Vary", "Origin")
+			w.Header().Add("Set-Cookie", fmt.Sprint("session=", request))
+			w.Header().Set("X-Request-ID", fmt.Sprint("outer-", request))
+			w.Header().Add("X-List", fmt.Sprint("outer-", request))
+			w.Header().Set("Cache-Control", "outer")
+			w.Header().Set("ETag", "outer")
+			w.Header()["Date"] = nil // which keeps the server from adding one
+			next.ServeHTTP(w, r)
+		})
+	}
+	inner := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Saw", w.Header().Get("X-Request-ID"))
+		w.Header().Add("Vary", "Accept")
+		w.Header().Add("Link", "</a>; rel=next")
+		w.Header().Add("X-List", "inner")
+		w.Header().Set("Cache-Control", "private")
+		w.Header().Del("ETag")
+		w.Header()["Content-Type"] = nil
+		w.Header().Add("Set-Cookie", "inner=1")
+	})
+	store := newFakeStore()
+	store.onComplete = func(result []byte) error {
+		require.NotContains(t, string(result), "outer")
+		require.NotContains(t, string(result), "session")
+		return nil
+	}
+	guarded := outer(New(store, &Options{HTTP: HTTPOptions{Headers: []string{"X-Request-ID", "X-List"}}}).Handler(inner))
+
+	plain := post(outer(inner), "/", "x").Header()
+	request = 0
+	require.Equal(t, plain, post(guarded, "/", "x", keyHeader, "k").Header())
+
+	want := post(outer(inner), "/", "x").Header() // the second request
+	request = 1
+	want.Set("Idempotency-Replayed", "true")
+	want.Del("X-Saw")                           // not to be kept
+	want["Set-Cookie"] = want["Set-Cookie"][:1] // never kept
+	want.Del("Content-Type")                    // nil, as is its absence
+	require.Equal(t, want, post(guarded, "/", "x", keyHeader, "k").Header())
+}
+
+// What goes into lists is added to those of a replay although the first request
+// had none.
+func TestHandlerListsOfAReplay(t *testing.T) {
+	g := New(NewMemoryStore(10), nil)
+	cors := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Origin") != "" {
+				w.Header().Add("Vary", "Origin")
+				w.Header().Set("Location", "/outer")
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	h := cors(g.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("Vary", "Accept")
+		w.Header().Set("Location", "/charges/1")
+	})))
+	require.Equal(t, []string{"Accept"}, post(h, "/", "x", keyHeader, "k").Header()["Vary"])
+	again := post(h, "/", "x", keyHeader, "k", "Origin", "https://shop.example").Header()
+	require.Equal(t, []string{"Origin", "Accept"}, again["Vary"])
+	require.Equal(t, []string{"/charges/1"}, again["Location"])
+}
+
 // The response is stored before the first byte of it is sent.
 func TestHandlerStoresBeforeItAnswers(t *testing.T) {
 	store := newFakeStore()
@@ -383,21 +454,22 @@ func FuzzParseHeader(f *testing.F) {
 }
 
 func FuzzUnsealResponse(f *testing.F) {
-	rec := &recorder{header: http.Header{"Content-Type": {"text/plain"}, "Set-Cookie": {"a=b"}}}
+	rec := &recorder{header: http.Header{"Content-Type": {"text/plain"}, "Set-Cookie": {"a=b"}, "Vary": {"Accept"}}, outer: http.Header{"Etag": {"1"}}}
 	fmt.Fprint(rec, "body\nof two lines")
-	f.Add(rec.seal([]string{"Content-Type"}))
+	f.Add(rec.seal([]string{"Content-Type", "Vary", "Etag"}))
 	f.Add(rec.seal([]string{"Set-Cookie"}))
+	f.Add([]byte("\x01h{\"status\":200,\"added\":{\"Set-Cookie\":[\"a=b\"]}}\n"))
 	f.Add([]byte("\x01h{}\n"))
 	f.Add([]byte("\x01h{\"status\":200}\nbody"))
 	f.Add([]byte("\x01h{\"status\":99999}\nbody"))
 	f.Add([]byte("\x01h{\"status\":200}"))
 	f.Add([]byte("\x02h{\"status\":200}\n"))
 	f.Fuzz(func(t *testing.T, stored []byte) {
-		rec, err := unsealResponse(stored)
-		if err != nil {
+		w := httptest.NewRecorder()
+		rec := newRecorder(w)
+		if rec.unseal(stored) != nil {
 			return
 		}
-		w := httptest.NewRecorder()
 		rec.send(w) // panics on a status that net/http refuses
 		if len(w.Header().Values("Set-Cookie")) > 0 {
 			t.Fatal("a cookie was replayed")
@@ -406,7 +478,8 @@ func FuzzUnsealResponse(f *testing.F) {
 		for name := range rec.sent {
 			names = append(names, name)
 		}
-		again, err := unsealResponse(rec.seal(names))
+		again := newRecorder(httptest.NewRecorder())
+		err := again.unseal(rec.seal(names))
 		if err != nil || again.status != rec.status || !bytes.Equal(again.body.Bytes(), rec.body.Bytes()) {
 			t.Fatalf("sealed again: %v, %v", again, err)
 		}

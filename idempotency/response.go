@@ -7,15 +7,22 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 )
 
-// recorder is a response that is held back, or replayed.
+// recorder is a response that is held back, or replayed. The handler has the
+// headers that the handlers around it have set, and may change them.
 type recorder struct {
+	outer  http.Header // as they were when the handler began
 	header http.Header // the handler's, and final once status is set
 	sent   http.Header // as it was when status was set
 	status int         // 0: not yet
 	body   bytes.Buffer
+}
+
+func newRecorder(w http.ResponseWriter) *recorder {
+	return &recorder{outer: w.Header().Clone(), header: w.Header().Clone()}
 }
 
 // Header implements http.ResponseWriter.
@@ -47,6 +54,7 @@ func (r *recorder) finish() (status int) {
 
 func (r *recorder) send(w http.ResponseWriter) {
 	r.finish()
+	clear(w.Header())
 	maps.Copy(w.Header(), r.sent)
 	w.WriteHeader(r.status)
 	if r.body.Len() > 0 {
@@ -56,17 +64,28 @@ func (r *recorder) send(w http.ResponseWriter) {
 
 // storedResponse is the head of a stored response: one line of JSON, which the
 // body follows.
+//
+// Of the headers it has what the handler did to those around it, which a replay
+// does to those around the replay: Header was set, or removed where it has no
+// values; Added was added.
 type storedResponse struct {
 	Status int         `json:"status"`
 	Header http.Header `json:"header,omitempty"`
+	Added  http.Header `json:"added,omitempty"`
 }
 
 // seal encodes the response with the headers named.
 func (r *recorder) seal(headers []string) []byte {
-	head := storedResponse{Status: r.status, Header: http.Header{}}
+	head := storedResponse{Status: r.status, Header: http.Header{}, Added: http.Header{}}
 	for _, name := range headers {
-		if values := r.sent.Values(name); len(values) > 0 {
-			head.Header[name] = values
+		before, after := r.outer[name], r.sent[name]
+		n := len(before)
+		switch {
+		case slices.Equal(before, after):
+		case len(after) > n && slices.Equal(before, after[:n]) && (n > 0 || name == "Vary" || name == "Link"):
+			head.Added[name] = after[n:]
+		default:
+			head.Header[name] = after
 		}
 	}
 	line, err := json.Marshal(head)
@@ -76,29 +95,39 @@ func (r *recorder) seal(headers []string) []byte {
 	return seal(kindResponse, append(append(line, '\n'), r.body.Bytes()...))
 }
 
-func unsealResponse(stored []byte) (*recorder, error) {
+// unseal replays a stored response into r, which is new.
+func (r *recorder) unseal(stored []byte) error {
 	stored, err := unseal(kindResponse, stored)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	line, body, ok := bytes.Cut(stored, []byte{'\n'})
 	if !ok {
-		return nil, errors.New("the stored response has no head")
+		return errors.New("the stored response has no head")
 	}
 	var head storedResponse
 	if err := json.Unmarshal(line, &head); err != nil {
-		return nil, fmt.Errorf("the head of the stored response: %w", err)
+		return fmt.Errorf("the head of the stored response: %w", err)
 	}
 	if head.Status < 200 || head.Status > 999 {
-		return nil, fmt.Errorf("the stored response has status %d", head.Status)
-	}
-	if head.Header == nil {
-		head.Header = http.Header{}
+		return fmt.Errorf("the stored response has status %d", head.Status)
 	}
 	head.Header.Del("Set-Cookie")
-	rec := &recorder{header: head.Header, status: head.Status, sent: head.Header}
-	rec.body.Write(body)
-	return rec, nil
+	head.Added.Del("Set-Cookie")
+	for name, values := range head.Header {
+		if len(values) == 0 {
+			delete(r.header, name)
+		} else {
+			r.header[name] = values
+		}
+	}
+	for name, values := range head.Added {
+		r.header[name] = append(r.header[name], values...)
+	}
+	r.header.Set("Idempotency-Replayed", "true")
+	r.WriteHeader(head.Status)
+	r.body.Write(body)
+	return nil
 }
 
 const maxHeaderKey = 255
