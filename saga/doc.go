@@ -39,8 +39,9 @@
 // A [Runner] executes the sagas it owns. Its lease is one heartbeat for the
 // whole process, however many sagas it holds; when the heartbeat ends, another
 // runner claims them and the fence of each goes up, so that whatever the first
-// one still writes is refused. Its effects in flight cannot be called back: a
-// far side that must be safe from them has to honour Call.Key or Call.Fence.
+// one still writes is refused. It looks before every call whether its lease has
+// held, and reads the saga again if not. Its effects in flight cannot be called
+// back: a far side that must be safe from them has to honour Call.Key or Call.Fence.
 // A saga is run only by a definition of the same name, version and shape; give
 // NewRunner the old version too while sagas of it are in flight.
 //

@@ -24,6 +24,7 @@ type execution struct {
 	failures int           // calls of the current step that failed
 	pending  []Event       // to be recorded with the next write
 	unsure   bool          // rec may be out of date: read it before the next call
+	term     int           // of the session's lease in which the saga was known to be ours
 	overdue  bool          // the overrun has been reported
 	poke     chan struct{} // buffered: the record has changed, as by Cancel
 
@@ -31,9 +32,10 @@ type execution struct {
 	stop context.CancelCauseFunc // of the call in flight that Cancel may end; else nil
 }
 
-func (r *Runner) newExecution(s *session, rec Record) *execution {
+// newExecution takes the term of before the saga became the session's.
+func (r *Runner) newExecution(s *session, term int, rec Record) *execution {
 	d := r.defs[rec.Shape]
-	return &execution{r: r, s: s, def: d, plan: d.plan(), rec: rec, failures: rec.Attempt, poke: make(chan struct{}, 1)}
+	return &execution{r: r, s: s, def: d, plan: d.plan(), rec: rec, failures: rec.Attempt, term: term, poke: make(chan struct{}, 1)}
 }
 
 // run returns when the saga has ended, is parked, is no longer ours, or the
@@ -63,21 +65,9 @@ func (x *execution) run(ctx context.Context) {
 // round makes one call and records what it brought. It returns false when the
 // saga is no longer ours.
 func (x *execution) round(ctx context.Context) bool {
-	if (x.unsure || !x.r.leaseHeld(x.s)) && !x.reload(ctx) {
-		return false
+	if ready, ours := x.ready(ctx); !ready {
+		return ours
 	}
-	if !x.rec.Status.Active() {
-		return true
-	}
-	i := x.plan.index(x.rec.Step)
-	undoing := x.rec.Op == Compensation
-	if !undoing && x.plan.reversible(i) {
-		if why := x.plan.giveUp(&x.rec, time.Now()); why != "" {
-			// The step may have run before a crash, or in a call that was given up.
-			return x.advance(ctx, why, func(r *Record) { x.plan.unknown(r, why) })
-		}
-	}
-	x.reportOverrun(ctx, i)
 	select {
 	case x.r.slots <- struct{}{}:
 	case <-x.s.stopping:
@@ -86,6 +76,12 @@ func (x *execution) round(ctx context.Context) bool {
 		x.unsure = true
 		return true
 	}
+	// The wait for the slot may have outlived the lease, or the saga's time.
+	if ready, ours := x.ready(ctx); !ready {
+		<-x.r.slots
+		return ours
+	}
+	i := x.plan.index(x.rec.Step)
 	p := x.call(ctx, i)
 	<-x.r.slots
 
@@ -108,6 +104,28 @@ func (x *execution) round(ctx context.Context) bool {
 	}
 	x.noteFailure(p.err)
 	return x.wait(ctx, max(p.after, st.opts.backoff(st.kind, x.rec.Op).Delay(x.failures)))
+}
+
+// ready reports whether the current step is to be called now. If not, the saga
+// may have turned back or ended, and ours is false if it is another's.
+func (x *execution) ready(ctx context.Context) (ready, ours bool) {
+	select {
+	case <-x.poke:
+		x.unsure = true
+	default:
+	}
+	if term, held := x.r.lease(x.s); (x.unsure || !held || term != x.term) && !x.reload(ctx) {
+		return false, false
+	}
+	if !x.rec.Status.Active() || x.stopping() {
+		return false, true
+	}
+	if why := x.plan.giveUp(&x.rec, time.Now()); why != "" {
+		// The step may have run before a crash, or in a call that was given up.
+		return false, x.advance(ctx, why, func(r *Record) { x.plan.unknown(r, why) })
+	}
+	x.reportOverrun(ctx, x.plan.index(x.rec.Step))
+	return true, true
 }
 
 // noteFailure remembers the first failures of a step; a step that fails for
@@ -368,6 +386,7 @@ func (x *execution) write(ctx context.Context, change func(*Record), release boo
 func (x *execution) reload(ctx context.Context) bool {
 	for try := 1; ; try++ {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.r.opts.Lease)
+		term, _ := x.r.lease(x.s)
 		rec, err := x.r.store.Load(bounded, x.rec.ID)
 		cancel()
 		switch {
@@ -375,7 +394,7 @@ func (x *execution) reload(ctx context.Context) bool {
 			if rec.Fence != x.rec.Fence || rec.Status.Active() && rec.Owner != x.s.owner {
 				return false
 			}
-			x.rec, x.unsure = rec, false
+			x.rec, x.unsure, x.term = rec, false, term
 			return true
 		case errors.Is(err, ErrNotFound):
 			return false

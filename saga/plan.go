@@ -56,9 +56,12 @@ func (p *plan) overdue(r *Record, now time.Time) bool {
 	return p.deadline > 0 && !now.Before(r.Started.Add(p.deadline))
 }
 
-// giveUp says why a saga before the pivot should turn back now, or is empty.
+// giveUp says why a saga should turn back now, or is empty: it cannot at the
+// pivot or beyond, and need not twice.
 func (p *plan) giveUp(r *Record, now time.Time) string {
 	switch {
+	case r.Op != Action || !p.reversible(p.index(r.Step)):
+		return ""
 	case r.Cancelled != "":
 		return "cancelled: " + r.Cancelled
 	case p.overdue(r, now):
@@ -97,7 +100,7 @@ func (p *plan) done(r *Record, state, result json.RawMessage, now time.Time) {
 	}
 	last := i+1 == len(p.steps)
 	switch why := p.giveUp(r, now); {
-	case p.reversible(i) && why != "" && (!last || r.Cancelled != ""):
+	case why != "" && (!last || r.Cancelled != ""):
 		p.turn(r, i, why)
 	case last:
 		p.end(r, Completed)

@@ -70,7 +70,10 @@ type session struct {
 	owner    string
 	launch   func(*execution) // on a goroutine that Run waits for
 	stopping chan struct{}
-	beat     time.Time // when the last successful heartbeat was sent; under Runner.mu
+
+	// Under Runner.mu.
+	beat time.Time // when the last successful heartbeat was sent
+	term int       // counts the leases: one that ended is followed by another
 }
 
 // NewRunner returns a runner of these definitions over a store. It does no I/O.
@@ -195,41 +198,6 @@ func (r *Runner) Run(ctx context.Context) error {
 
 var errDrained = errors.New("saga: the runner is stopping")
 
-func (r *Runner) heartbeat(ctx context.Context, s *session) error {
-	sent := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, r.opts.Lease/3)
-	defer cancel()
-	if err := r.store.Beat(ctx, s.owner, r.opts.Lease); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	s.beat = sent
-	r.mu.Unlock()
-	return nil
-}
-
-func (r *Runner) keepBeating(ctx context.Context, s *session) {
-	tick := time.NewTicker(r.opts.Lease / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := r.heartbeat(ctx, s); err != nil && ctx.Err() == nil {
-			r.opts.Logger.WarnContext(ctx, "saga: heartbeat failed; others may claim this runner's sagas", "error", err)
-		}
-	}
-}
-
-// leaseHeld reports whether nobody else can have claimed the session's sagas.
-func (r *Runner) leaseHeld(s *session) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return time.Since(s.beat) < r.opts.Lease
-}
-
 func (r *Runner) keepClaiming(ctx, calls context.Context, s *session) {
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
@@ -245,7 +213,11 @@ func (r *Runner) keepClaiming(ctx, calls context.Context, s *session) {
 
 func (r *Runner) claim(ctx, calls context.Context, s *session) {
 	// What is claimed without a heartbeat is anybody's again at once.
-	for ctx.Err() == nil && r.leaseHeld(s) {
+	for ctx.Err() == nil {
+		term, held := r.lease(s)
+		if !held {
+			return
+		}
 		r.mu.Lock()
 		room := min(r.opts.Concurrency*heldPerSlot-len(r.held), 256)
 		r.mu.Unlock()
@@ -261,7 +233,7 @@ func (r *Runner) claim(ctx, calls context.Context, s *session) {
 			return
 		}
 		for _, rec := range records {
-			x := r.newExecution(s, rec)
+			x := r.newExecution(s, term, rec)
 			r.mu.Lock()
 			r.held[rec.ID] = x
 			r.mu.Unlock()
@@ -279,10 +251,10 @@ func (r *Runner) Health(context.Context) error {
 	r.mu.Lock()
 	s := r.session
 	r.mu.Unlock()
-	switch {
-	case s == nil:
+	if s == nil {
 		return &Error{Err: errors.New("the runner is not running")}
-	case !r.leaseHeld(s):
+	}
+	if _, held := r.lease(s); !held {
 		return &Error{Err: fmt.Errorf("no heartbeat has reached the store for %v", r.opts.Lease)}
 	}
 	return nil

@@ -61,7 +61,7 @@ func (r *Runner) create(ctx context.Context, rec Record) error {
 	var x *execution
 	if _, taken := r.held[rec.ID]; s != nil && !taken && len(r.held) < r.opts.Concurrency*heldPerSlot {
 		rec.Owner = s.owner
-		x = r.newExecution(s, rec.Clone())
+		x = r.newExecution(s, s.term, rec.Clone())
 		x.rec.Rev = 1
 		x.created = make(chan struct{})
 		r.held[rec.ID] = x
