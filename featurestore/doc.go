@@ -31,7 +31,7 @@
 //
 // A write replaces the stored row only if its version is larger, so redelivery
 // and reordering do no harm: any order of the same writes ends in the same
-// state. A delete leaves a tombstone, which an older write cannot pass. An
+// state, and where versions are equal the content decides. A delete leaves a tombstone, which an older write cannot pass. An
 // event further in the future than [Options.MaxFuture] is refused, since
 // nothing could replace it until then.
 //

@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"iter"
@@ -49,7 +50,7 @@ const (
 	// Stale: a newer version is stored; for windows, the event came later than
 	// the allowed lateness. Nothing changed online.
 	Stale
-	// Duplicate: exactly this version, or this event, was there already.
+	// Duplicate: exactly this row, or this event, was there already.
 	Duplicate
 	// Future: the event lies further ahead than Options.MaxFuture and was
 	// refused, online and offline.
@@ -86,8 +87,9 @@ type Record struct {
 	// Found is false in the result of a read for a row that is not stored.
 	// Writers need not set it.
 	Found bool
-	// Event and Created, with Seq, are the version. Stores keep them to the
-	// nanosecond, in the years -9999 to 9999.
+	// Event and Created, with Seq, are the version; where they are equal,
+	// Deleted and Payload decide. Stores keep the times to the nanosecond, in
+	// the years -9999 to 9999.
 	Event, Created time.Time
 	// Seq decides between equal times; any int64.
 	Seq int64
@@ -107,9 +109,19 @@ type Record struct {
 	Payload []byte
 }
 
-// compareVersion orders records by (event, created, seq).
+// compareVersion orders records by (event, created, seq), and by their content
+// where these are equal: an order of arrival is not the same everywhere.
 func (r *Record) compareVersion(o *Record) int {
-	return cmp.Or(r.Event.Compare(o.Event), r.Created.Compare(o.Created), cmp.Compare(r.Seq, o.Seq))
+	c := cmp.Or(r.Event.Compare(o.Event), r.Created.Compare(o.Created), cmp.Compare(r.Seq, o.Seq))
+	switch {
+	case c != 0:
+		return c
+	case r.Deleted == o.Deleted:
+		return bytes.Compare(r.Payload, o.Payload)
+	case r.Deleted:
+		return 1
+	}
+	return -1
 }
 
 // Online keeps the newest row of each key. featurestoretest.TestOnline checks
@@ -119,9 +131,11 @@ type Online interface {
 	// that is not stored has Found false and its Ref set; a tombstone is found.
 	Read(ctx context.Context, refs []Ref) ([]Record, error)
 	// Write stores each record whose version (event, created, seq) is larger
-	// than that of the stored row, atomically per row and in the order given;
-	// outcomes align: Applied, Stale or Duplicate. After an error an outcome of
-	// 0 is unknown: the record may be stored, and writing it again is safe.
+	// than that of the stored row, atomically per row and in the order given.
+	// Of equal versions a tombstone is the larger, else the payload that is, byte
+	// by byte. Outcomes align: Applied, Stale or Duplicate. After an error an
+	// outcome of 0 is unknown: the record may be stored, and writing it again is
+	// safe.
 	Write(ctx context.Context, recs []Record) ([]Outcome, error)
 	// Health returns nil if the store can be reached.
 	Health(ctx context.Context) error

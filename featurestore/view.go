@@ -141,7 +141,9 @@ type Put[K, F any] struct {
 	Event time.Time
 	// Created is when they were known; zero: now.
 	Created time.Time
-	// Seq decides between writes with equal times, say an offset.
+	// Seq decides between writes with equal times, say an offset. Where it is
+	// equal too, a delete stays, or the larger of the two rows as encoded, which
+	// is arbitrary but the same online and offline.
 	Seq int64
 	// Delete removes the row and ignores Features. Puts with a smaller version
 	// do not bring it back.
@@ -340,7 +342,8 @@ func (d *definition) load(rec *Record, q time.Time, s *Store, out []cell) (loade
 // Ingest returns a handler that writes the puts f makes of each event into v.
 // Events that can never be written are marked messaging.Permanent, for the dead
 // letter; stale and duplicate ones are done. Give puts the Created of the
-// event, not of the call, so that a redelivery is a Duplicate.
+// event, not of the call, so that a redelivery is a Duplicate, and a Seq where
+// two events of a key may have the same times.
 func Ingest[E, K, F any](s *Store, v *View[K, F], f func(E) []Put[K, F]) func(ctx context.Context, event E, d *messaging.Delivery) error {
 	return func(ctx context.Context, event E, _ *messaging.Delivery) error {
 		outcomes, err := v.PutBatch(ctx, s, f(event))

@@ -27,6 +27,7 @@ func TestOnline(t *testing.T, open func(t *testing.T) featurestore.Online) {
 		{"a row never written is not found, and aligned", onlineMissing},
 		{"what is written is what is read", onlineRoundTrip},
 		{"a larger version replaces, a smaller is stale, an equal duplicate", onlineVersions},
+		{"of equal versions the larger content stays", onlineTies},
 		{"a tombstone keeps its version", onlineTombstone},
 		{"keys are compared whole", onlineKeys},
 		{"a batch is applied in order and answered in order", onlineBatch},
@@ -179,12 +180,39 @@ func onlineVersions(t *testing.T, c onlineCase) {
 		record("k", far.Add(1), base, 0, ""),
 	}
 	for i, rec := range ladder {
+		rec.Payload = append(rec.Payload, '2')
 		c.expect(featurestore.Applied, rec)
-		other := rec
-		other.Payload = []byte("another payload under the same version")
-		c.expect(featurestore.Duplicate, other)
+		c.expect(featurestore.Duplicate, rec)
+		smaller := rec
+		smaller.Payload = append(bytes.Clone(rec.Payload[:len(rec.Payload)-1]), '1')
+		c.expect(featurestore.Stale, smaller)
 		for _, older := range ladder[:i] {
 			c.expect(featurestore.Stale, older)
+		}
+		got := c.read(rec.Ref)[0]
+		c.same(got, rec)
+		if got.Rev != int64(i+1) {
+			t.Errorf("after %d changes Rev is %d", i+1, got.Rev)
+		}
+	}
+}
+
+func onlineTies(t *testing.T, c onlineCase) {
+	ladder := []featurestore.Record{}
+	for _, payload := range []string{"", "\x00", "\x00\x00", "\x00\x01", "a", "a\x00", "aB", "ab", "b", "é", "\xff"} {
+		ladder = append(ladder, record("k", base, base, 1, payload))
+	}
+	dead := record("k", base, base, 1, "")
+	dead.Deleted = true
+	ladder = append(ladder, dead)
+	for i, rec := range ladder {
+		if i%2 == 1 {
+			rec.Fingerprint = "another, longer one" // says nothing of which is newer
+		}
+		c.expect(featurestore.Applied, rec)
+		c.expect(featurestore.Duplicate, rec)
+		for _, smaller := range ladder[:i] {
+			c.expect(featurestore.Stale, smaller)
 		}
 		got := c.read(rec.Ref)[0]
 		c.same(got, rec)
@@ -200,7 +228,8 @@ func onlineTombstone(_ *testing.T, c onlineCase) {
 	dead.Deleted = true
 	c.expect(featurestore.Applied, dead)
 	c.expect(featurestore.Stale, record("k", base.Add(time.Second-1), base, 9, "older"))
-	c.expect(featurestore.Duplicate, record("k", base.Add(time.Second), base, 1, "put of the same version"))
+	c.expect(featurestore.Duplicate, dead)
+	c.expect(featurestore.Stale, record("k", base.Add(time.Second), base, 1, "put of the same version"))
 	c.same(c.read(dead.Ref)[0], dead)
 	again := record("k", base.Add(time.Second), base, 2, "newer")
 	c.expect(featurestore.Applied, again)
@@ -237,7 +266,7 @@ func onlineBatch(t *testing.T, c onlineCase) {
 		case 1:
 			recs, want = append(recs, record(key, base, base, 4, "older")), append(want, featurestore.Stale)
 		case 2:
-			recs, want = append(recs, record(key, base, base, 5, "same")), append(want, featurestore.Duplicate)
+			recs, want = append(recs, record(key, base, base, 5, "first")), append(want, featurestore.Duplicate)
 		case 3:
 			recs, want = append(recs, record(key, base, base, 6, "newer")), append(want, featurestore.Applied)
 		}
@@ -257,7 +286,9 @@ func onlinePermutations(_ *testing.T, c onlineCase) {
 	for i := range 12 {
 		rec := record("", base.Add(time.Duration(i/4)*time.Nanosecond), base.Add(time.Duration(i/2%2)), int64(i%2), strconv.Itoa(i))
 		rec.Deleted = i%5 == 3
-		writes = append(writes, rec, rec)
+		tie := rec
+		tie.Payload = append(tie.Payload, '+')
+		writes = append(writes, rec, rec, tie)
 	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	for round := range 60 {
@@ -281,7 +312,13 @@ func newer(a, b featurestore.Record) bool {
 	if !a.Created.Equal(b.Created) {
 		return a.Created.After(b.Created)
 	}
-	return a.Seq > b.Seq
+	if a.Seq != b.Seq {
+		return a.Seq > b.Seq
+	}
+	if a.Deleted != b.Deleted {
+		return a.Deleted
+	}
+	return bytes.Compare(a.Payload, b.Payload) > 0
 }
 
 func onlineConcurrent(t *testing.T, c onlineCase) {

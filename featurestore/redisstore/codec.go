@@ -22,7 +22,8 @@ import (
 //
 // Lua has only doubles, in which two times of one second, as one number of
 // nanoseconds, can be equal, and it compares strings by the server's locale. So
-// a version is compared as eight numbers of four bytes each.
+// a version is compared as eight numbers of four bytes each, and payloads byte
+// by byte.
 const (
 	format    = 1
 	deleted   = 1
@@ -32,7 +33,8 @@ const (
 
 // script stores ARGV[1] under KEYS[1]. ARGV[2] is the expiry in milliseconds, 0
 // for none; ARGV[3] the revision to swap, or -1 to write what is newer. It
-// returns a featurestore.Outcome. Only the header of the stored row is read.
+// returns a featurestore.Outcome. Only the header of the stored row is read,
+// and its payload where two versions are equal.
 var script = redis.NewScript(`
 local value, ttl, expect = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local old = redis.call('GETRANGE', KEYS[1], 0, 41)
@@ -50,6 +52,16 @@ if old ~= '' then
       if a[i] ~= b[i] then
         outcome = b[i] > a[i] and 1 or 2
         break
+      end
+    end
+    if outcome == 3 then
+      old = redis.call('GET', KEYS[1])
+      local function content(v) return string.sub(v, 2, 2) .. string.sub(v, 44 + string.byte(v, 43)) end
+      local x, y = content(old), content(value)
+      if x ~= y then
+        local i = 1
+        while string.byte(x, i) == string.byte(y, i) do i = i + 1 end
+        outcome = (string.byte(y, i) or -1) > (string.byte(x, i) or -1) and 1 or 2
       end
     end
   end
