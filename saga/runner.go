@@ -39,12 +39,6 @@ type Options struct {
 	Intercept func(ctx context.Context, c Call, next func(context.Context) error) error
 }
 
-const heldPerSlot = 16
-
-// claimEvery is how often a runner looks for sagas that others left or that
-// are due; what its own process starts or resumes does not wait for it.
-const claimEvery = time.Second
-
 // Runner executes sagas. Its methods are safe for concurrent use, and all but
 // Health work whether or not Run is running, also in a process that never runs
 // it and only starts sagas for others to execute.
@@ -74,6 +68,9 @@ type session struct {
 	// Under Runner.mu.
 	beat time.Time // when the last successful heartbeat was sent
 	term int       // counts the leases: one that ended is followed by another
+	// Of the last Create or Claim whose answer was lost, zero if all is known,
+	// and of the last search for what it brought.
+	doubted, searched time.Time
 }
 
 // NewRunner returns a runner of these definitions over a store. It does no I/O.
@@ -198,53 +195,6 @@ func (r *Runner) Run(ctx context.Context) error {
 
 var errDrained = errors.New("saga: the runner is stopping")
 
-func (r *Runner) keepClaiming(ctx, calls context.Context, s *session) {
-	tick := time.NewTicker(claimEvery)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		r.claim(ctx, calls, s)
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		case <-r.nudge:
-		}
-	}
-}
-
-func (r *Runner) claim(ctx, calls context.Context, s *session) {
-	// What is claimed without a heartbeat is anybody's again at once.
-	for ctx.Err() == nil {
-		term, held := r.lease(s)
-		if !held {
-			return
-		}
-		r.mu.Lock()
-		room := min(r.opts.Concurrency*heldPerSlot-len(r.held), 256)
-		r.mu.Unlock()
-		if room <= 0 {
-			return
-		}
-		// Not ctx: a claim whose answer is thrown away would stay claimed.
-		bounded, cancel := context.WithTimeout(calls, r.opts.Lease)
-		records, err := r.store.Claim(bounded, s.owner, r.shapes, room)
-		cancel()
-		if err != nil {
-			r.opts.Logger.WarnContext(ctx, "saga: claiming failed", "error", err)
-			return
-		}
-		for _, rec := range records {
-			x := r.newExecution(s, term, rec)
-			r.mu.Lock()
-			r.held[rec.ID] = x
-			r.mu.Unlock()
-			s.launch(x)
-		}
-		if len(records) < room {
-			return
-		}
-	}
-}
-
 // Health returns nil if Run is executing sagas and its heartbeat is held, for a
 // readiness probe.
 func (r *Runner) Health(context.Context) error {
@@ -258,12 +208,4 @@ func (r *Runner) Health(context.Context) error {
 		return &Error{Err: fmt.Errorf("no heartbeat has reached the store for %v", r.opts.Lease)}
 	}
 	return nil
-}
-
-// lookNow makes Run look for sagas to claim.
-func (r *Runner) lookNow() {
-	select {
-	case r.nudge <- struct{}{}:
-	default:
-	}
 }

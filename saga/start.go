@@ -75,7 +75,9 @@ func (r *Runner) create(ctx context.Context, rec Record) error {
 	}
 	// After an error the record may be there with our name on it, or be another's,
 	// or none: the execution looks for itself.
-	x.unsure = err != nil
+	if x.unsure = err != nil; x.unsure && !errors.Is(err, ErrExists) {
+		r.doubt(s) // the record may even come when the execution has looked
+	}
 	close(x.created)
 	return err
 }

@@ -388,7 +388,10 @@ func (l *link[S]) Load(ctx context.Context, id string) (saga.Record, error) {
 	return l.p.w.store.Load(ctx, id)
 }
 
-// Scan is not disturbed: no runner needs it.
+// Scan fails once the process has crashed.
 func (l *link[S]) Scan(ctx context.Context, q saga.Query) iter.Seq2[saga.Record, error] {
+	if err := l.up(); err != nil {
+		return func(yield func(saga.Record, error) bool) { yield(saga.Record{}, err) }
+	}
 	return l.p.w.store.Scan(ctx, q)
 }
