@@ -106,6 +106,19 @@ func (c *counted) tally(of map[string]tally) {
 	}
 }
 
+// settledAgain returns the messages whose acks are final more often than they were
+// published, which is once and as often as unknown says, or that were handled more
+// often than that and than they were handed out without being settled.
+func settledAgain(all map[string]tally, handled, unknown map[string]int) (ids []string) {
+	for id, t := range all {
+		if copies := 1 + unknown[id]; t.final > copies || handled[id] > copies+t.open {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // handings says what became of each delivery of a message, in time since begin.
 func (c *counted) handings(id string, begin time.Time) (lines []string) {
 	c.mu.Lock()

@@ -193,5 +193,5 @@ func TestSettledAgain(t *testing.T) {
 	handle("revoked")
 	handle("revoked")
 	ack()
-	require.Equal(t, []string{"again", "c2", "once"}, s.settledAgain(s.tallies()))
+	require.Equal(t, []string{"again", "c2", "once"}, settledAgain(s.tallies(), s.ledger.successes(), s.unknown))
 }

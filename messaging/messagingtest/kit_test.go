@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,6 +190,69 @@ func TestRulesAboutNotes(t *testing.T) {
 	require.ErrorContains(t, run(t, "notes outlive their receiver", &broken{}), "no driver.Noter")
 }
 
+// doubling hands out copies of deliveries, when they are handed out or when they
+// are acked, to another member or to the same one, and takes every ack.
+func doubling(which func(d driver.Delivery, acked bool) bool, same bool) *broken {
+	type spare struct {
+		d  driver.Delivery
+		by *brokenReceiver
+	}
+	var (
+		mu     sync.Mutex
+		spares []spare
+	)
+	const mark = "copy of "
+	copied := func(r *brokenReceiver, d driver.Delivery) {
+		d.Position = mark + d.Position
+		spares = append(spares, spare{d, r})
+	}
+	return &broken{
+		receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			for {
+				mu.Lock()
+				if i := slices.IndexFunc(spares, func(s spare) bool { return (s.by == r) == same }); i >= 0 {
+					d := spares[i].d
+					spares = slices.Delete(spares, i, i+1)
+					mu.Unlock()
+					return []driver.Delivery{d}, nil
+				}
+				mu.Unlock()
+				short, cancel := context.WithTimeout(ctx, 20*time.Millisecond) // and look again
+				ds, err := r.Receiver.Receive(short, limit)
+				cancel()
+				if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+					continue
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, d := range ds {
+					if which(d, false) {
+						copied(r, d)
+					}
+				}
+				return ds, err
+			}
+		},
+		settle: func(r *brokenReceiver, ctx context.Context, s []driver.Settlement) error {
+			mu.Lock()
+			defer mu.Unlock()
+			var own []driver.Settlement
+			for _, x := range s {
+				if strings.HasPrefix(x.Delivery.Position, mark) {
+					continue
+				}
+				own = append(own, x)
+				if x.Action == driver.Ack && which(x.Delivery, true) {
+					copied(r, x.Delivery)
+				}
+			}
+			return r.Receiver.Settle(ctx, own)
+		},
+	}
+}
+
+func oneInThree(d *driver.Delivery) bool { return strings.ContainsAny(d.ID[len(d.ID)-1:], "369") }
+
 // Each fault breaks the rule that names it: a rule which cannot fail proves
 // nothing.
 func TestRulesFindFaults(t *testing.T) {
@@ -214,6 +278,7 @@ func TestRulesFindFaults(t *testing.T) {
 	shared := make(map[string][]byte)
 	counts := make(map[string]int)
 	var last []driver.Settlement
+	var only *brokenReceiver
 	// later changes what comes again.
 	later := func(f func(*driver.Delivery)) *broken {
 		return change(func(d *driver.Delivery) {
@@ -221,6 +286,26 @@ func TestRulesFindFaults(t *testing.T) {
 				f(d)
 			}
 		})
+	}
+	forgetful := func() *broken {
+		return &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
+			return r.Receiver.Settle(ctx, slices.DeleteFunc(slices.Clone(s), func(x driver.Settlement) bool { return x.Action == driver.Ack }))
+		}}
+	}
+	anywhere := func(keys int) *broken {
+		return &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
+			for i := range msgs {
+				msgs[i].Key = "" // and thus to any partition
+			}
+			return inner.Publish(ctx, msgs)
+		}, receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			ds, err := r.Receiver.Receive(ctx, limit)
+			for i := range ds {
+				n, _ := strconv.Atoi(ds[i].ID[len(ds[i].ID)-6:])
+				ds[i].Key = fmt.Sprintf("key-%d", n%keys)
+			}
+			return ds, err
+		}}
 	}
 	for _, c := range []struct {
 		rule, fault string
@@ -275,7 +360,7 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return ds, err
 		}}},
-		{"acked is gone", "acks are forgotten", &broken{settle: func(*brokenReceiver, context.Context, settlements) error { return nil }}},
+		{"acked is gone", "acks are forgotten", forgetful()},
 		{"unsettled comes again", "acked when handed out", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
 			ds, err := r.Receiver.Receive(ctx, limit)
 			if err == nil {
@@ -292,7 +377,8 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return ds, err
 		}}},
-		{"unsettled comes again", "acks are forgotten", &broken{settle: func(*brokenReceiver, context.Context, settlements) error { return nil }}},
+		{"unsettled comes again", "acks are forgotten", forgetful()},
+		{"unsettled comes again", "and once more", doubling(func(d driver.Delivery, acked bool) bool { return acked && d.Attempt > 1 }, true)},
 		{"unsettled comes again", "attempts always 1", change(func(d *driver.Delivery) { d.Attempt = 1 })},
 		{"settling twice", "the second is an error", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
 			if last != nil {
@@ -365,15 +451,34 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return ds, err
 		}}},
+		{"members share", "one in three goes to two of them", doubling(func(d driver.Delivery, _ bool) bool { return oneInThree(&d) }, false)},
+		{"members share", "one in three goes to another when it was acked", doubling(func(d driver.Delivery, acked bool) bool {
+			return acked && oneInThree(&d)
+		}, false)},
+		{"members share", "one in three comes again where it was acked", doubling(func(d driver.Delivery, acked bool) bool {
+			return acked && oneInThree(&d)
+		}, true)},
+		{"members share", "one gets everything", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
+			if only == nil {
+				only = r
+			}
+			if r != only {
+				if err := r.Close(ctx); err != nil { // and the others share its part
+					return nil, err
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return r.Receiver.Receive(ctx, limit)
+		}}},
+		{"members share", "keys go to any of them", anywhere(39)},
 		{"revoked deliveries are refused", "they are accepted", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
 			if err := r.Receiver.Settle(ctx, s); !errors.Is(err, driver.ErrRevoked) {
 				return err
 			}
 			return nil
 		}}},
-		{"revoked deliveries are refused", "acks are forgotten", &broken{settle: func(r *brokenReceiver, ctx context.Context, s settlements) error {
-			return r.Receiver.Settle(ctx, slices.DeleteFunc(slices.Clone(s), func(x driver.Settlement) bool { return x.Action == driver.Ack }))
-		}}},
+		{"revoked deliveries are refused", "acks are forgotten", forgetful()},
 		{"revoked deliveries are refused", "Lost is never closed", change(func(d *driver.Delivery) { d.Lost = make(chan struct{}) })},
 		{"close ends waiting", "with another error", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
 			if _, err := r.Receiver.Receive(ctx, limit); err != nil {
@@ -392,20 +497,10 @@ func TestRulesFindFaults(t *testing.T) {
 			}
 			return ds, err
 		}}},
-		{"consumers keep order and lose nothing", "keys go anywhere", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
-			for i := range msgs {
-				msgs[i].Key = "" // and thus to any partition
-			}
-			return inner.Publish(ctx, msgs)
-		}, receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
-			ds, err := r.Receiver.Receive(ctx, limit)
-			for i := range ds {
-				n, _ := strconv.Atoi(ds[i].ID[len(ds[i].ID)-6:])
-				ds[i].Key = fmt.Sprintf("key-%d", n%7)
-			}
-			return ds, err
-		}}},
+		{"consumers keep order and lose nothing", "keys go anywhere", anywhere(7)},
+		{"consumers keep order and lose nothing", "few come again when they were acked", doubling(func(d driver.Delivery, acked bool) bool { return acked && strings.HasSuffix(d.ID, "33") }, false)},
 		{"consumers keep order and lose nothing", "keys are lost when they come again", later(func(d *driver.Delivery) { d.Key = "" })},
+		{"two builds in one group", "few come again when they were acked", doubling(func(d driver.Delivery, acked bool) bool { return acked && strings.HasSuffix(d.ID, "33") }, false)},
 		{"two builds in one group", "keys are spelled another way", change(func(d *driver.Delivery) { d.Key = "x" + d.Key })},
 		{"dead letters arrive", "the dead-letter topic swallows", &broken{publish: func(inner driver.Broker, ctx context.Context, msgs []driver.Message) []error {
 			if strings.HasSuffix(msgs[0].Topic, ".dead") {
@@ -446,7 +541,7 @@ func TestRulesFindFaults(t *testing.T) {
 		t.Run(c.rule+"/"+c.fault, func(t *testing.T) {
 			clear(shared)
 			clear(counts)
-			last = nil
+			last, only = nil, nil
 			err := run(t, c.rule, c.b)
 			require.Error(t, err)
 			t.Log(err)

@@ -350,5 +350,5 @@ func unsettledAgain(ctx context.Context, s *scene) error {
 			return err
 		}
 	}
-	return nil
+	return s.silence(ctx, r)
 }

@@ -93,8 +93,8 @@ func undecodable(ctx context.Context, s *scene) error {
 // may go to the other.
 func twoBuilds(ctx context.Context, s *scene) error {
 	const total, keys, header, reserved = 160, 40, "added-in-v2", "mainstay-added-in-v2"
-	front := messaging.NewBroker(s.Driver, &messaging.Options{Topology: messaging.Declare})
-	ledger := NewLedger()
+	books, ledger := count(&s.Harness), NewLedger()
+	front := messaging.NewBroker(books, &messaging.Options{Topology: messaging.Declare})
 	var (
 		mu      sync.Mutex
 		misread []string
@@ -214,5 +214,5 @@ func twoBuilds(ctx context.Context, s *scene) error {
 	if len(misread) > 0 {
 		return fmt.Errorf("%d deliveries were misread; the first: %s", len(misread), misread[0])
 	}
-	return s.unbroken(ledger)
+	return s.unbroken(ledger, books)
 }

@@ -51,8 +51,8 @@ func (s *scene) order() messaging.Order {
 
 func consumersKeep(ctx context.Context, s *scene) error {
 	const total, keys = 300, 7
-	front := messaging.NewBroker(s.Driver, &messaging.Options{Topology: messaging.Declare})
-	ledger := NewLedger()
+	books, ledger := count(&s.Harness), NewLedger()
+	front := messaging.NewBroker(books, &messaging.Options{Topology: messaging.Declare})
 	route := messaging.On(s.topic, func(ctx context.Context, d *messaging.Delivery) error {
 		select {
 		case <-time.After(5 * time.Millisecond):
@@ -95,6 +95,7 @@ func consumersKeep(ctx context.Context, s *scene) error {
 		case 2 * total / 3:
 			leaveFirst()
 		}
+		time.Sleep(2 * time.Millisecond) // pace, so that who comes and goes has something to do
 	}
 	for ledger.Counts().Lost > 0 && ctx.Err() == nil {
 		select {
@@ -105,10 +106,15 @@ func consumersKeep(ctx context.Context, s *scene) error {
 	if err := all.leave(leaveFirst, leaveSecond); err != nil {
 		return err
 	}
-	return s.unbroken(ledger)
+	return s.unbroken(ledger, books)
 }
 
-func (s *scene) unbroken(l *Ledger) error {
+func (s *scene) unbroken(l *Ledger, books *counted) error {
+	all := make(map[string]tally)
+	books.tally(all)
+	if ids := settledAgain(all, l.successes(), nil); len(ids) > 0 {
+		return fmt.Errorf("%d messages were handled again after they had been settled, the first is %q: %s", len(ids), ids[0], l)
+	}
 	if c := l.Counts(); c.Lost+c.Rekeyed > 0 || s.order() == messaging.ByKey && c.Inverted+c.Overlapping > 0 {
 		return errors.New(l.String())
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/pprof"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -213,7 +212,7 @@ func (s *siege) judge(f Faults) {
 	if got.Lost+got.Inverted+got.Overlapping+got.Rekeyed > 0 {
 		s.Errorf("broken: %s", s.ledger)
 	}
-	wrong := s.settledAgain(all)
+	wrong := settledAgain(all, s.ledger.successes(), s.unknown)
 	if len(wrong) > 0 {
 		s.Errorf("%d messages were handled again after they had been settled", len(wrong))
 	}
@@ -231,18 +230,6 @@ func (s *siege) tallies() map[string]tally {
 		c.counted.tally(all)
 	}
 	return all
-}
-
-// settledAgain returns the messages that came again although they were settled.
-func (s *siege) settledAgain(all map[string]tally) (ids []string) {
-	handled := s.ledger.successes()
-	for id, t := range all {
-		if copies := 1 + s.unknown[id]; t.final > copies || handled[id] > copies+t.open {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
 }
 
 // history shows the deliveries of these messages, beside what happened
