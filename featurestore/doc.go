@@ -29,11 +29,16 @@
 // Times keep nanoseconds and may lie before 1970 or after 2262 (in windows:
 // from 1700 to 2239).
 //
+// An event that lies ahead when it comes is one that has happened, by a clock
+// that is ahead. A view serves such a row at once, and a join has it from its
+// created time on; windows count the event when its time has come. One further
+// in the future than [Options.MaxFuture] is refused, since nothing could replace
+// it until then.
+//
 // A write replaces the stored row only if its version is larger, so redelivery
 // and reordering do no harm: any order of the same writes ends in the same
-// state, and where versions are equal the content decides. A delete leaves a tombstone, which an older write cannot pass. An
-// event further in the future than [Options.MaxFuture] is refused, since
-// nothing could replace it until then.
+// state, and where versions are equal the content decides. A delete leaves a
+// tombstone, which an older write cannot pass.
 //
 // A view has a time to live, compared with the age of the row at reading time;
 // an age equal to it is still valid. A row is [Hit], [Expired], [Missing] or,

@@ -9,32 +9,55 @@ import (
 	"time"
 )
 
-// rowHistory is the offline side of a view: the rows of each key, by version.
+// rowHistory is the offline side of a view.
 type rowHistory struct {
 	def   *definition
-	byKey map[string][]Record
+	byKey map[string]keyRows
 }
 
-func newRowHistory(d *definition, byKey map[string][]Record) *rowHistory {
-	for _, recs := range byKey {
+// keyRows are the rows of one key, by version.
+type keyRows struct {
+	all   []Record
+	ahead []Record // those that were served before their event time; mostly none
+}
+
+func newRowHistory(d *definition, st *Store, byKey map[string][]Record) *rowHistory {
+	h := &rowHistory{def: d, byKey: make(map[string]keyRows, len(byKey))}
+	for key, recs := range byKey {
 		slices.SortFunc(recs, func(a, b Record) int { return a.compareVersion(&b) })
+		rows := keyRows{all: recs}
+		for i := range recs {
+			if recs[i].Event.After(recs[i].Created) && !st.tooFarAhead(recs[i].Event, recs[i].Created) {
+				rows.ahead = append(rows.ahead, recs[i])
+			}
+		}
+		h.byKey[key] = rows
 	}
-	return &rowHistory{def: d, byKey: byKey}
+	return h
 }
 
 func (h *rowHistory) find(key []byte, q time.Time, st *Store, o *JoinOptions, out []cell) (Status, error) {
-	recs := h.byKey[string(key)]
+	rows := h.byKey[string(key)]
+	recs := rows.all
 	n := sort.Search(len(recs), func(i int) bool {
 		c := recs[i].Event.Compare(q)
 		return c > 0 || c == 0 && o.Strict
 	})
 	rec, absent := &Record{}, Missing
-	for i := n - 1; i >= 0; i-- {
-		if o.Hindsight || !recs[i].Created.Add(o.ServingLag).After(q) {
-			rec = &recs[i]
-			break
+	known := func(r *Record) bool { return !r.Created.Add(o.ServingLag).After(q) }
+	if !o.Hindsight && !o.Strict {
+		for i := len(rows.ahead) - 1; i >= 0 && !rec.Found && rows.ahead[i].Event.After(q); i-- {
+			if known(&rows.ahead[i]) {
+				rec = &rows.ahead[i]
+			}
 		}
-		absent = NotYetKnown
+	}
+	for i := n - 1; i >= 0 && !rec.Found; i-- {
+		if o.Hindsight || known(&recs[i]) {
+			rec = &recs[i]
+		} else {
+			absent = NotYetKnown
+		}
 	}
 	l, err := h.def.load(rec, q, st, out)
 	if !rec.Found {

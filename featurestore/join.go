@@ -30,10 +30,12 @@ type Example[R any] struct {
 }
 
 // JoinOptions says which rows a label may see. Nil or the zero value: those
-// that serving would have seen, event <= label and created <= label.
+// that serving would have seen, event <= label and created <= label, and of a
+// view also those whose event lay ahead when they were written.
 type JoinOptions struct {
 	// Strict leaves out what happened at the very instant of the label: event <
-	// label. Set it where the labels are themselves events of a view.
+	// label. Set it where the labels are themselves events of a view. It also
+	// leaves out what lay ahead.
 	Strict bool
 	// Hindsight takes in what became known only after the label: late events,
 	// corrections, history filled in. The model then learns from what it will
@@ -113,7 +115,7 @@ func (p *servicePlan) histories(ctx context.Context, st *Store) ([]history, erro
 		if d.windows != nil {
 			all[j], err = newEventHistory(d, st, byKey)
 		} else {
-			all[j] = newRowHistory(d, byKey)
+			all[j] = newRowHistory(d, st, byKey)
 		}
 		if err != nil {
 			return nil, err

@@ -23,7 +23,8 @@ type Options struct {
 	// MaxFuture is how far ahead of now an event may lie before it is refused,
 	// since it would stand in the way of all that come after it until then.
 	// 0: 10 minutes; negative: no limit. It must not change while windows
-	// with events of the last hours are stored.
+	// with events of the last hours are stored, and be the same in a Store that
+	// joins what another one wrote.
 	MaxFuture time.Duration
 	// Now is the clock that ages rows, evaluates windows and dates what is
 	// written. Replaying history sets it to the time of the events. It must be

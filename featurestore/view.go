@@ -139,7 +139,7 @@ type Put[K, F any] struct {
 	Features F
 	// Event is when the values became true; required.
 	Event time.Time
-	// Created is when they were known; zero: now.
+	// Created is when they were known; zero, or later than now: now.
 	Created time.Time
 	// Seq decides between writes with equal times, say an offset. Where it is
 	// equal too, a delete stays, or the larger of the two rows as encoded, which
@@ -279,7 +279,7 @@ func (v *View[K, F]) record(p *Put[K, F], now time.Time) (Record, error) {
 		Ref: Ref{View: d.name, Key: key}, Event: plain(p.Event), Created: now, Seq: p.Seq,
 		Deleted: p.Delete, Fingerprint: d.layout, TTL: d.ttl,
 	}
-	if !p.Created.IsZero() {
+	if !p.Created.IsZero() && p.Created.Before(now) {
 		rec.Created = plain(p.Created)
 	}
 	if !p.Delete {

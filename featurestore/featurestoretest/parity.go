@@ -52,11 +52,12 @@ func Events[K, E, F any](w *featurestore.Windows[K, E, F], events []E) Feed {
 }
 
 // Puts feeds a view with puts, in any order. One with a Created arrives then,
-// but not before its Event; the Created of the others is their arrival.
+// or at its Event if that lies further ahead than Options.MaxFuture is by default; the Created of
+// the others is their arrival.
 func Puts[K, F any](v *featurestore.View[K, F], puts []featurestore.Put[K, F]) Feed {
 	var f Feed
 	for _, p := range puts {
-		it := item{event: p.Event, deliver: func(ctx context.Context, s *featurestore.Store, arrival time.Time) error {
+		it := item{event: p.Event, early: true, deliver: func(ctx context.Context, s *featurestore.Store, arrival time.Time) error {
 			if p.Created.IsZero() {
 				p.Created = arrival // a second delivery is of the same put
 			}
@@ -65,7 +66,7 @@ func Puts[K, F any](v *featurestore.View[K, F], puts []featurestore.Put[K, F]) F
 		}}
 		if !p.Created.IsZero() {
 			it.arrival = p.Created
-			if p.Event.After(p.Created) {
+			if p.Event.After(p.Created.Add(maxFuture)) {
 				it.arrival = p.Event
 			}
 		}
@@ -80,7 +81,10 @@ type arrival struct {
 	at   time.Time
 }
 
-const clockError = 30 * time.Second // of producers whose clock is ahead
+const (
+	clockError = 30 * time.Second // of producers whose clock is ahead
+	maxFuture  = 10 * time.Minute // of the store
+)
 
 func (o *Options) schedule(feeds []Feed) []arrival {
 	rng := rand.New(rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15))
@@ -151,7 +155,8 @@ func Parity[R any](t *testing.T, s *featurestore.Service[R], labels []featuresto
 	slices.SortStableFunc(labels, func(a, b featurestore.Label[R]) int { return a.Time.Compare(b.Time) })
 
 	var now time.Time
-	store := featurestore.New(o.Online(t), featurestore.NewMemoryOffline(), &featurestore.Options{Now: func() time.Time { return now }})
+	store := featurestore.New(o.Online(t), featurestore.NewMemoryOffline(),
+		&featurestore.Options{MaxFuture: maxFuture, Now: func() time.Time { return now }})
 	arrivals := o.schedule(feeds)
 	deliver := func(until time.Time, all bool) {
 		t.Helper()
