@@ -299,7 +299,15 @@ func (x *execution) wait(ctx context.Context, d time.Duration) bool {
 		d = min(d, x.rec.Started.Add(x.plan.deadline).Sub(now))
 	}
 	if d >= x.r.opts.Lease {
-		x.write(ctx, func(r *Record) { r.Wake = now.Add(d) }, true)
+		cancelled := false
+		x.write(ctx, func(r *Record) {
+			if cancelled = x.plan.giveUp(r, now) != ""; !cancelled {
+				r.Wake = now.Add(d)
+			}
+		}, true)
+		if cancelled {
+			x.r.lookNow()
+		}
 		return false
 	}
 	timer := time.NewTimer(d)

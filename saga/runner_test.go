@@ -413,6 +413,47 @@ func TestCancelFromElsewhere(t *testing.T) {
 	})
 }
 
+// A cancellation during a poll does not wait for the next one, and does not hurry
+// the compensation's own polls.
+func TestCancelDuringAPoll(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		t.Run(fmt.Sprintf("elsewhere %v", elsewhere), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				polling := make(chan struct{}, 1)
+				var undoing []time.Time
+				d := Define("d", 1, Before(Undoable("a", func(context.Context, Call, order) (string, error) {
+					polling <- struct{}{}
+					time.Sleep(2 * time.Second) // also when it is cancelled: it asks a far side
+					return "", Ongoing(time.Hour)
+				}, func(context.Context, Call, order, Outcome[string]) error {
+					if undoing = append(undoing, time.Now()); len(undoing) < 3 {
+						return Ongoing(time.Hour)
+					}
+					return nil
+				}, (*order).add)), nil)
+				store := NewMemoryStore()
+				r := runner(t, store, nil, d)
+				operator := r
+				if elsewhere {
+					operator = runner(t, store, nil, d)
+				}
+				start(t, r)
+				synctest.Wait()
+				require.NoError(t, d.Start(t.Context(), r, "1", order{}))
+				<-polling
+				require.NoError(t, operator.Cancel(t.Context(), "1", "stop"))
+				began := time.Now()
+				_, err := d.Wait(t.Context(), r, "1")
+				require.ErrorIs(t, err, ErrRolledBack)
+				require.Len(t, undoing, 3)
+				require.LessOrEqual(t, undoing[0].Sub(began), 5*time.Second)
+				require.GreaterOrEqual(t, undoing[1].Sub(undoing[0]), time.Hour)
+				require.GreaterOrEqual(t, undoing[2].Sub(undoing[1]), time.Hour)
+			})
+		})
+	}
+}
+
 func TestParkedIsResumedOrResolved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := true
