@@ -203,11 +203,16 @@ func (b *broker) Verify(ctx context.Context, s driver.Subscription) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.verify(slices.Concat(s.Topics, s.DeadLetters))
+}
+
+// verify needs the lock.
+func (b *broker) verify(topics []string) error {
 	if b.closed {
 		return driver.ErrClosed
 	}
 	var missing []string
-	for _, name := range slices.Concat(s.Topics, s.DeadLetters) {
+	for _, name := range topics {
 		if b.topics[name] == nil {
 			missing = append(missing, fmt.Sprintf("%q", name))
 		}
@@ -223,11 +228,14 @@ func (b *broker) Subscribe(ctx context.Context, s driver.Subscription) (driver.R
 	if s.Group == "" || len(s.Topics) == 0 {
 		return nil, errors.New("a subscription needs a group and a topic")
 	}
-	if err := b.Verify(ctx, driver.Subscription{Topics: s.Topics}); err != nil {
+	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := b.verify(s.Topics); err != nil {
+		return nil, err
+	}
 	r := &receiver{broker: b, sub: s, woken: make(chan struct{}, 1), gone: make(chan struct{})}
 	for _, name := range s.Topics {
 		g := b.topics[name].group(s.Group)

@@ -184,6 +184,36 @@ func TestHandoverWaitsForDrain(t *testing.T) {
 	})
 }
 
+// Whoever subscribes while the broker closes is refused, or has a receiver that
+// is closed: none waits for ever.
+func TestNobodyJoinsAClosedBroker(t *testing.T) {
+	const members = 600 // enough that they queue for the broker, and Close between what one of them does
+	for range 20 {
+		d := memory.New(nil).Driver()
+		sub := driver.Subscription{Topics: []string{"t"}, Group: "g"}
+		require.NoError(t, d.(driver.Declarer).Declare(t.Context(), sub))
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		results, closed := make(chan error, members), make(chan error, 1)
+		for i := range members {
+			if i == members/3 {
+				go func() { closed <- d.Close(ctx) }()
+			}
+			go func() {
+				r, err := d.Subscribe(ctx, sub)
+				if err == nil {
+					_, err = r.Receive(ctx, 1)
+				}
+				results <- err
+			}()
+		}
+		for range members {
+			require.ErrorIs(t, <-results, driver.ErrClosed)
+		}
+		require.NoError(t, <-closed)
+		cancel()
+	}
+}
+
 func TestFewArgumentsAreRefused(t *testing.T) {
 	d := memory.New(nil).Driver()
 	_, err := d.Subscribe(t.Context(), driver.Subscription{})

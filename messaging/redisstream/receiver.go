@@ -310,7 +310,9 @@ func (r *receiver) Close(ctx context.Context) error {
 	case <-r.ended:
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.left
+		left := r.left
+		r.left = nil // is told once
+		return left
 	case <-ctx.Done():
 		return fmt.Errorf("leaving group %q: %w", r.sub.Group, context.Cause(ctx))
 	}

@@ -72,6 +72,14 @@ func TestQuotaSharesEverything(t *testing.T) {
 	require.Zero(t, quota(8, 3, -1), "who is not a member owns nothing")
 }
 
+// What went wrong when a member left is told once: a second Close is nil.
+func TestASecondCloseIsNil(t *testing.T) {
+	r := &receiver{broker: &broker{receivers: make(map[*receiver]struct{})}, gone: make(chan struct{}), ended: make(chan struct{}), left: errShape}
+	close(r.ended)
+	require.ErrorIs(t, r.Close(t.Context()), errShape)
+	require.NoError(t, r.Close(t.Context()))
+}
+
 // A read asks for what its answer has room for, and for one after it did not
 // arrive.
 func TestReadsGoByWhatArrived(t *testing.T) {
