@@ -71,6 +71,8 @@
 //     under concurrent writers, redelivery and reordering.
 //   - Ingest writes offline first, then online, and returns nil when both hold
 //     the event. A crash between the two is healed by redelivery.
+//   - What the online store has lost is brought back by [View.Rebuild], from the
+//     offline one: rows of views, and windows with all their events.
 //   - Rows carry the fingerprint of their layout. Reading a row written under
 //     another one is an [ErrFingerprint], never a wrong value.
 //   - Batch results align with their input: one for each, in order, missing

@@ -184,3 +184,30 @@ func ExampleIngest() {
 	// <nil>
 	// 29 <nil>
 }
+
+// The online store lost a row, and the next event began a new one.
+func ExampleView_Rebuild() {
+	ctx, history := context.Background(), featurestore.NewMemoryOffline()
+	options := &featurestore.Options{Now: atNoon}
+	store := featurestore.New(featurestore.NewMemoryOnline(1000), history, options)
+	ingest := func(p Purchase) {
+		if err := UserSpending.Ingest(store)(ctx, p, nil); err != nil {
+			fmt.Println(err)
+		}
+	}
+	ingest(Purchase{"p1", "u1", noon.Add(-48 * time.Hour), 30})
+	ingest(Purchase{"p2", "u1", noon, 12})
+
+	store = featurestore.New(featurestore.NewMemoryOnline(1000), history, options)
+	ingest(Purchase{"p3", "u1", noon, 8})
+	row, err := UserSpending.Get(ctx, store, User{"u1"})
+	fmt.Println(row.Features.Spent, err)
+
+	fmt.Println(UserSpending.Rebuild(ctx, store))
+	row, err = UserSpending.Get(ctx, store, User{"u1"})
+	fmt.Println(row.Features.Spent, err)
+	// Output:
+	// 8 <nil>
+	// <nil>
+	// 50 <nil>
+}

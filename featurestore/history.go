@@ -87,9 +87,7 @@ func newEventHistory(d *definition, st *Store, byKey map[string][]Record) (*even
 	h := &eventHistory{def: d, byKey: make(map[string][]pastEvent, len(byKey))}
 	p := d.windows
 	for key, recs := range byKey {
-		slices.SortFunc(recs, func(a, b Record) int {
-			return cmp.Or(a.Created.Compare(b.Created), a.Event.Compare(b.Event), bytes.Compare(a.Payload, b.Payload))
-		})
+		sortArrivals(recs)
 		seen := make(map[string]bool, len(recs))
 		events := make([]pastEvent, 0, len(recs))
 		mark := int64(noMark)
@@ -122,6 +120,13 @@ func newEventHistory(d *definition, st *Store, byKey map[string][]Record) (*even
 		h.byKey[key] = events
 	}
 	return h, nil
+}
+
+// sortArrivals puts the records of windows in the order they came.
+func sortArrivals(recs []Record) {
+	slices.SortFunc(recs, func(a, b Record) int {
+		return cmp.Or(a.Created.Compare(b.Created), a.Event.Compare(b.Event), bytes.Compare(a.Payload, b.Payload))
+	})
 }
 
 func (h *eventHistory) find(key []byte, q time.Time, _ *Store, o *JoinOptions, out []cell) (Status, error) {

@@ -2,7 +2,6 @@ package featurestore
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"reflect"
 	"time"
@@ -104,14 +103,10 @@ func (p *servicePlan) histories(ctx context.Context, st *Store) ([]history, erro
 			continue
 		}
 		byKey := map[string][]Record{}
-		for rec, err := range st.offline.Scan(ctx, d.name, time.Time{}, time.Time{}) {
-			if err != nil {
-				return nil, fmt.Errorf("offline scan of %s: %w", d.name, err)
-			}
-			rec.Found = true
-			byKey[rec.Key] = append(byKey[rec.Key], rec)
+		err := d.scan(ctx, st, time.Time{}, func(rec Record) { byKey[rec.Key] = append(byKey[rec.Key], rec) })
+		if err != nil {
+			return nil, err
 		}
-		var err error
 		if d.windows != nil {
 			all[j], err = newEventHistory(d, st, byKey)
 		} else {

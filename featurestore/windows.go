@@ -17,7 +17,7 @@ const maxEventID = 512
 
 // Windows is a view whose features are aggregates of the events of each key
 // over time, evaluated when they are read. It is read like a View and written
-// by Ingest and Backfill; it cannot be put. It may be used concurrently.
+// by Ingest, Backfill and Rebuild; it cannot be put. It may be used concurrently.
 type Windows[K, E, F any] struct {
 	*View[K, F]
 

@@ -11,9 +11,10 @@
 //
 // A write is answered when the server has applied it in memory; how much of that
 // survives a crash of the server is its own setting (appendonly, replication).
-// A lost row comes back with the next write, or by Backfill from the offline
-// store's history. After a lost answer the outcome is unknown, and repeating the
-// write is safe.
+// Rebuild brings lost rows back from the offline store. Without it a row of a
+// view comes back with its next write, but the windows of a lost row begin anew
+// with their next event and are served as if that were all. After a lost answer
+// the outcome is unknown, and repeating the write is safe.
 //
 // A row is kept for its view's time to live after the last write, measured by
 // the server's clock, and stale and duplicate writes renew it: a view that is
