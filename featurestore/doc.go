@@ -70,7 +70,11 @@
 //   - A write to one key is atomic and never goes back to an older version,
 //     under concurrent writers, redelivery and reordering.
 //   - Ingest writes offline first, then online, and returns nil when both hold
-//     the event. A crash between the two is healed by redelivery.
+//     the event. A crash between the two is healed by redelivery. Of windows,
+//     a redelivery after the lateness is too late online, while a join has the
+//     event from its first delivery on: the metric mainstay.featurestore.writes
+//     counts it with redelivered=true, where the broker counts deliveries, and
+//     [View.Rebuild] brings it online.
 //   - What the online store has lost is brought back by [View.Rebuild], from the
 //     offline one: rows of views, and windows with all their events.
 //   - Rows carry the fingerprint of their layout. Reading a row written under

@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/mainstay-go/mainstay/featurestore"
+	"github.com/mainstay-go/mainstay/messaging"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
 // history is an offline store with the sales and puts of three days, late ones
@@ -137,6 +140,50 @@ func TestRebuildErrors(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, one.Rebuild(ended, s), context.Canceled)
 	require.ErrorIs(t, profiles.Rebuild(ended, s), context.Canceled)
+}
+
+// An event that was kept offline alone, and comes again when it is too late:
+// nothing tells it from one that had counted, so it is only counted apart.
+// Rebuild brings the two sides together.
+func TestRedeliveryAfterTheLateness(t *testing.T) {
+	ctx, c, w := t.Context(), &clock{t: start}, spendingWindows(nil)
+	online := &flaky{MemoryOnline: featurestore.NewMemoryOnline(10), fail: 1}
+	reader := metric.NewManualReader()
+	s := featurestore.New(online, featurestore.NewMemoryOffline(), &featurestore.Options{
+		Now: c.now, MeterProvider: metric.NewMeterProvider(metric.WithReader(reader)),
+	})
+	deliver := func(id string, at time.Time, attempt int) error {
+		return w.Ingest(s)(ctx, sale{ID: id, Customer: "a", At: at, Amount: 5}, &messaging.Delivery{Attempt: attempt})
+	}
+	require.ErrorIs(t, deliver("1", start, 1), errFlaky)
+	c.set(start.Add(3 * time.Hour))
+	require.NoError(t, deliver("2", c.now(), 1))
+	c.set(c.now().Add(time.Second))
+	require.NoError(t, deliver("1", start, 2))
+	require.NoError(t, deliver("3", start, 1), "late, and new")
+
+	var got metricdata.ResourceMetrics
+	require.NoError(t, reader.Collect(ctx, &got))
+	stale := map[bool]int64{}
+	for _, m := range got.ScopeMetrics[0].Metrics {
+		if m.Name != "mainstay.featurestore.writes" {
+			continue
+		}
+		for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+			if o, _ := p.Attributes.Value("outcome"); o.AsString() == "stale" {
+				again, _ := p.Attributes.Value("redelivered")
+				stale[again.AsBool()] = p.Value
+			}
+		}
+	}
+	require.Equal(t, map[bool]int64{true: 1, false: 1}, stale)
+
+	require.NoError(t, w.Rebuild(ctx, s))
+	served, joined := onlineAndOffline(t, s, w, "a", c.now())
+	require.Equal(t, joined, served)
+	row, err := w.Get(ctx, s, shopper{"a"})
+	require.NoError(t, err)
+	require.InDelta(t, 10, *row.Features.Spent7d, 0, "1 and 2")
 }
 
 // What expired is not brought back, and what was deleted stays so.

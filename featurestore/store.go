@@ -18,7 +18,9 @@ type Options struct {
 	TracerProvider trace.TracerProvider
 	// MeterProvider makes the instruments; nil: OpenTelemetry's global one.
 	MeterProvider metric.MeterProvider
-	// Logger is told of events that came too late or lie in the future; nil: silent.
+	// Logger is told of events that came too late or lie in the future; nil:
+	// silent. That a redelivery came too late is a warning, since the event may
+	// be offline alone.
 	Logger *slog.Logger
 	// MaxFuture is how far ahead of now an event may lie before it is refused,
 	// since it would stand in the way of all that come after it until then.

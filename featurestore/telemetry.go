@@ -118,6 +118,16 @@ func (t *telemetry) wrote(ctx context.Context, view string, rec *Record, o Outco
 	}
 }
 
+// tooLateAgain counts an event that is too late for an earlier delivery of it to
+// be remembered online. If that got no further than the offline store, only a
+// rebuild brings the event online.
+func (t *telemetry) tooLateAgain(ctx context.Context, view string, rec *Record) {
+	t.writes.Add(ctx, 1, metric.WithAttributes(attribute.String("view", view),
+		attribute.String("outcome", Stale.String()), attribute.Bool("redelivered", true)))
+	t.log.WarnContext(ctx, "featurestore: an event came again after the lateness, and may be offline alone: Rebuild makes sure",
+		"view", view, "key", rec.Key, "event", rec.Event)
+}
+
 func (t *telemetry) span(ctx context.Context, op, definition string, rows int) (context.Context, trace.Span) {
 	//nolint:spancheck // the caller ends it, with endSpan
 	return t.tracer.Start(ctx, "featurestore "+op, trace.WithAttributes(

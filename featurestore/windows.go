@@ -72,9 +72,9 @@ func (w *Windows[K, E, F]) EventTime(event E) time.Time { return w.events.at(eve
 // An event that can never be added, or lies too far in the future, is marked
 // messaging.Permanent, for the dead letter. Handlers may run concurrently; those
 // of one key wait for each other least if they are delivered in order by key.
-// The delivery is not used and may be nil.
+// The delivery may be nil; without it a redelivery is not counted as one.
 func (w *Windows[K, E, F]) Ingest(s *Store) func(ctx context.Context, event E, d *messaging.Delivery) error {
-	return func(ctx context.Context, event E, _ *messaging.Delivery) error {
+	return func(ctx context.Context, event E, d *messaging.Delivery) error {
 		if w.def.err != nil {
 			return w.def.err
 		}
@@ -87,6 +87,7 @@ func (w *Windows[K, E, F]) Ingest(s *Store) func(ctx context.Context, event E, d
 			s.tel.wrote(ctx, w.def.name, &a.rec, Future)
 			return messaging.Permanent(w.def.fail(a.rec.Key, errFuture))
 		}
+		a.again = d != nil && d.Attempt > 1
 		return w.def.fail("", w.def.admit(ctx, s, []arrival{a}))
 	}
 }
@@ -135,6 +136,7 @@ func (w *Windows[K, E, F]) Backfill(ctx context.Context, s *Store, events iter.S
 // and, as its payload, the bytes that go into the window state.
 type arrival struct {
 	rec     Record
+	again   bool // it was delivered before, and may have come to either store
 	outcome Outcome
 }
 
@@ -211,7 +213,12 @@ func (d *definition) admit(ctx context.Context, s *Store, arrivals []arrival) er
 		}
 		if len(refs) == 0 {
 			for i := range arrivals {
-				s.tel.wrote(ctx, d.name, &arrivals[i].rec, arrivals[i].outcome)
+				a := &arrivals[i]
+				if a.again && a.outcome == Stale {
+					s.tel.tooLateAgain(ctx, d.name, &a.rec)
+				} else {
+					s.tel.wrote(ctx, d.name, &a.rec, a.outcome)
+				}
 			}
 			return nil
 		}
