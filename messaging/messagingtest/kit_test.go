@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,9 +258,12 @@ func oneInThree(d *driver.Delivery) bool { return strings.ContainsAny(d.ID[len(d
 // nothing.
 func TestRulesFindFaults(t *testing.T) {
 	type settlements = []driver.Settlement
+	var mu sync.Mutex // members share what f remembers
 	change := func(f func(*driver.Delivery)) *broken {
 		return &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
 			ds, err := r.Receiver.Receive(ctx, limit)
+			mu.Lock()
+			defer mu.Unlock()
 			for i := range ds {
 				f(&ds[i])
 			}
@@ -278,7 +282,7 @@ func TestRulesFindFaults(t *testing.T) {
 	shared := make(map[string][]byte)
 	counts := make(map[string]int)
 	var last []driver.Settlement
-	var only *brokenReceiver
+	var only atomic.Pointer[brokenReceiver]
 	// later changes what comes again.
 	later := func(f func(*driver.Delivery)) *broken {
 		return change(func(d *driver.Delivery) {
@@ -459,10 +463,8 @@ func TestRulesFindFaults(t *testing.T) {
 			return acked && oneInThree(&d)
 		}, true)},
 		{"members share", "one gets everything", &broken{receive: func(r *brokenReceiver, ctx context.Context, limit int) ([]driver.Delivery, error) {
-			if only == nil {
-				only = r
-			}
-			if r != only {
+			only.CompareAndSwap(nil, r)
+			if r != only.Load() {
 				if err := r.Close(ctx); err != nil { // and the others share its part
 					return nil, err
 				}
@@ -541,7 +543,8 @@ func TestRulesFindFaults(t *testing.T) {
 		t.Run(c.rule+"/"+c.fault, func(t *testing.T) {
 			clear(shared)
 			clear(counts)
-			last, only = nil, nil
+			last = nil
+			only.Store(nil)
 			err := run(t, c.rule, c.b)
 			require.Error(t, err)
 			t.Log(err)
