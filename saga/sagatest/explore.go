@@ -64,11 +64,13 @@ const maxFailures = 5
 //   - faults that must not matter (crashes, a failing store, a replaced runner,
 //     an effect that happens twice) changed whether the saga is completed or
 //     undone, unless its deadline passed;
-//   - a replaced runner's write was accepted;
+//   - a replaced runner's write was accepted, or it began a call that it had not
+//     begun before;
 //   - Case.Check returns an error.
 //
-// Without Pairs, that is every single fault on the way forward, and for each
-// step that can reject, every single fault on the way back. Fresh, and all
+// Without Pairs, that is every single fault on the way forward, for each step
+// that can reject, every single fault on the way back, and after each crash, a
+// claim whose answer is lost. Fresh, and all
 // that the steps do, runs in a testing/synctest bubble: no real network, and no
 // waiting for what is outside. Failures are printed shortest schedule first.
 func Explore[S any](t *testing.T, fresh func() Case[S], o *Options) {
@@ -93,27 +95,30 @@ func Explore[S any](t *testing.T, fresh func() Case[S], o *Options) {
 	if base.err != nil {
 		return // nothing else makes sense
 	}
-	var ways []schedule
+	type way struct {
+		first fault
+		result
+	}
+	var ways []way
 	for _, p := range base.points {
 		for _, f := range faultsAt(p, base.rejectable) {
-			e.try(schedule{f}, base.status)
-			if o.Pairs || f.kind == reject {
-				ways = append(ways, schedule{f})
+			r := e.try(schedule{f}, base.status)
+			if r.err == nil && (o.Pairs || f.kind == reject || f.kind == crashAfter) {
+				ways = append(ways, way{f, r})
 			}
 		}
 	}
 	for _, w := range ways {
-		r := e.run(w)
-		if r.err != nil {
-			continue // reported already
-		}
-		for _, p := range r.after(w[0].at) {
-			for _, f := range faultsAt(p, r.rejectable) {
-				want := r.status
-				if slices.Contains(callKinds, w[0].kind) && w[0].kind != duplicate {
+		for _, p := range w.after(w.first.at) {
+			if !o.Pairs && w.first.kind == crashAfter && !p.claim {
+				continue
+			}
+			for _, f := range faultsAt(p, w.rejectable) {
+				want := w.status
+				if slices.Contains(callKinds, w.first.kind) && w.first.kind != duplicate {
 					want = 0 // a second fault may use up its attempts
 				}
-				e.try(schedule{w[0], f}, want)
+				e.try(schedule{w.first, f}, want)
 			}
 		}
 	}

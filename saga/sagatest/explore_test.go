@@ -131,6 +131,11 @@ func TestFaultsHappen(t *testing.T) {
 		"unknown-done:flight.action#1":                                 saga.Completed, // after Resume
 		"crash-before:write#3":                                         saga.Completed,
 		"zombie:write#4":                                               saga.Completed,
+		"cut-off:write#1":                                              saga.Completed,
+		"cut-off:write#4":                                              saga.Completed,
+		"crash-after:write#2 answer-lost:claim#1":                      saga.Completed,
+		"crash-before:write#2 crash-after:claim#1":                     saga.Completed,
+		"reject:flight.action#1 cut-off:write#4":                       saga.RolledBack,
 		"reject:flight.action#1 zombie:write#5":                        saga.RolledBack,
 		"reject:flight.action#1 unknown-not-done:hotel.compensation#1": saga.RolledBack, // after Resume
 	}
@@ -141,7 +146,9 @@ func TestFaultsHappen(t *testing.T) {
 		r := explorerOf(t, "").run(s)
 		require.NoError(t, r.err, "%s\n%s", text, r.log)
 		require.Equal(t, want, r.status, "%s\n%s", text, r.log)
-		require.Contains(t, r.log, "←", text)
+		for _, f := range s {
+			require.Contains(t, r.log, fmt.Sprintf("%s  ← %s", f.at, f.kind), text)
+		}
 	}
 }
 
@@ -167,7 +174,7 @@ func TestMistakesAreFound(t *testing.T) {
 }
 
 func TestParseScheduleRefuses(t *testing.T) {
-	for _, text := range []string{"crash:write#1", "crash-after:write", "crash-after:write#0", "reject:write#1", "crash-after:a.action#1", "reject:.action#1", "reject:a.undo#1", "x"} {
+	for _, text := range []string{"crash:write#1", "crash-after:write", "crash-after:write#0", "reject:write#1", "crash-after:a.action#1", "reject:.action#1", "reject:a.undo#1", "zombie:claim#1", "x"} {
 		_, err := parseSchedule(text)
 		require.Error(t, err, text)
 	}

@@ -9,16 +9,20 @@ import (
 	"github.com/mainstay-go/mainstay/saga"
 )
 
-// point is a place of a run where a fault can be put: the nth durable write, or
-// the nth call of a step's action or compensation.
+// point is a place of a run where a fault can be put: the nth durable write, the
+// nth claim that finds the saga, or the nth call of a step's action or compensation.
 type point struct {
-	step string // empty: a write
-	op   saga.Op
-	n    int // from 1
+	step  string // empty: a write or a claim
+	op    saga.Op
+	claim bool
+	n     int // from 1
 }
 
 func (p point) String() string {
-	if p.step == "" {
+	switch {
+	case p.claim:
+		return fmt.Sprintf("claim#%d", p.n)
+	case p.step == "":
 		return fmt.Sprintf("write#%d", p.n)
 	}
 	return fmt.Sprintf("%s.%s#%d", p.step, p.op, p.n)
@@ -30,8 +34,8 @@ func parsePoint(s string) (point, bool) {
 	if !ok || err != nil || n < 1 {
 		return point{}, false
 	}
-	if name == "write" {
-		return point{n: n}, true
+	if name == "write" || name == "claim" {
+		return point{claim: name == "claim", n: n}, true
 	}
 	dot := strings.LastIndexByte(name, '.')
 	if dot <= 0 {
@@ -48,12 +52,13 @@ func parsePoint(s string) (point, bool) {
 type kind string
 
 const (
-	// At writes.
+	// At writes; the second and the fourth also at claims.
 	crashBefore kind = "crash-before" // the process ends, and nothing was written
 	crashAfter  kind = "crash-after"  // the process ends, and the write is durable
 	storeFails  kind = "store-fails"  // an error, and nothing was written
 	answerLost  kind = "answer-lost"  // an error, and the write is durable
 	zombie      kind = "zombie"       // the runner stops here until another has finished its sagas
+	cutOff      kind = "cut-off"      // the runner's link ends while the saga waits for its turn, until another has finished it
 	// At calls.
 	reject         kind = "reject"           // a rejection at every call from here on, without effect
 	failsBefore    kind = "fails-before"     // an error once, without effect
@@ -64,7 +69,8 @@ const (
 )
 
 var (
-	writeKinds = []kind{crashBefore, crashAfter, storeFails, answerLost, zombie}
+	writeKinds = []kind{crashBefore, crashAfter, storeFails, answerLost, zombie, cutOff}
+	claimKinds = []kind{crashAfter, answerLost}
 	callKinds  = []kind{failsBefore, failsAfter, unknownNotDone, unknownDone, duplicate}
 )
 
@@ -99,12 +105,15 @@ func parseSchedule(text string) (schedule, error) {
 		k, at, _ := strings.Cut(part, ":")
 		p, ok := parsePoint(at)
 		kinds := append([]kind{reject}, callKinds...)
-		if p.step == "" {
+		switch {
+		case p.claim:
+			kinds = claimKinds
+		case p.step == "":
 			kinds = writeKinds
 		}
 		if !ok || !slices.Contains(kinds, kind(k)) {
 			return nil, fmt.Errorf("sagatest: %q is not a fault; want one like %q or %q",
-				part, fault{crashAfter, point{n: 2}}, fault{failsAfter, point{"hotel", saga.Action, 1}})
+				part, fault{crashAfter, point{n: 2}}, fault{failsAfter, point{step: "hotel", op: saga.Action, n: 1}})
 		}
 		s = append(s, fault{kind(k), p})
 	}
@@ -115,6 +124,12 @@ func parseSchedule(text string) (schedule, error) {
 func faultsAt(p point, rejectable map[string]bool) []fault {
 	var out []fault
 	add := func(k kind) { out = append(out, fault{k, p}) }
+	if p.claim {
+		for _, k := range claimKinds {
+			add(k)
+		}
+		return out
+	}
 	if p.step == "" {
 		for _, k := range writeKinds {
 			if k != zombie || p.n > 1 { // who creates is not a runner yet

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 	"sync"
+	"testing/synctest"
 	"time"
 
 	"github.com/mainstay-go/mainstay/saga"
@@ -44,6 +44,7 @@ type world[S any] struct {
 	points   []point
 	log      []string
 	overdue  bool
+	over     bool // no fault happens any more
 	violated error
 	zombies  []*process[S]
 }
@@ -57,9 +58,16 @@ type process[S any] struct {
 	cancel context.CancelFunc
 	ended  chan error
 
-	mu     sync.Mutex
-	dead   bool
-	frozen bool
+	// Of one that is cut off.
+	runner   *saga.Runner
+	occupied chan struct{} // closed when the other saga has the only slot
+	free     chan struct{} // closed to let it go
+
+	mu        sync.Mutex
+	dead      bool
+	frozen    bool
+	occupying string // the ID of the other saga
+	back      bool   // it was cut off, and is no more
 }
 
 // live runs the saga to its end, with a new process after each crash.
@@ -78,6 +86,9 @@ func (w *world[S]) live(ctx context.Context) error {
 			return err
 		}
 		over, err := w.until(ctx, p, runner, &resumed)
+		if over || err != nil {
+			w.calm()
+		}
 		if !over {
 			if err != nil {
 				p.shutDown()
@@ -182,16 +193,21 @@ func (w *world[S]) check() error {
 
 // boot starts a process.
 func (w *world[S]) boot(ctx context.Context) (*process[S], *saga.Runner, error) {
-	p := &process[S]{w: w, gone: make(chan struct{}), thaw: make(chan struct{}), ended: make(chan error, 1)}
-	runner, err := saga.NewRunner(&link[S]{p}, &saga.Options{
-		Lease: lease, Drain: time.Nanosecond, Intercept: p.intercept,
-	}, w.c.Definition)
+	p := &process[S]{
+		w: w, gone: make(chan struct{}), thaw: make(chan struct{}), ended: make(chan error, 1),
+		occupied: make(chan struct{}), free: make(chan struct{}),
+	}
+	var err error
+	p.runner, err = saga.NewRunner(&link[S]{p}, &saga.Options{
+		Concurrency: 1, Lease: lease, Drain: time.Nanosecond, Intercept: p.intercept,
+	}, w.c.Definition, p.occupier())
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, p.cancel = context.WithCancel(ctx)
-	go func() { p.ended <- runner.Run(ctx) }()
-	return p, runner, nil
+	go func() { p.ended <- p.runner.Run(ctx) }()
+	synctest.Wait() // it takes what is started, or has claimed what was
+	return p, p.runner, nil
 }
 
 func (p *process[S]) shutDown() {
@@ -203,6 +219,7 @@ func (p *process[S]) shutDown() {
 func (w *world[S]) bury() error {
 	for _, p := range w.zombies {
 		close(p.thaw)
+		p.comeBack()
 		p.shutDown()
 	}
 	return nil
@@ -235,6 +252,22 @@ func (w *world[S]) notef(format string, args ...any) {
 	w.log = append(w.log, "  "+fmt.Sprintf(format, args...))
 }
 
+// calm ends all faults: what the processes do while they are shut down is not
+// explored.
+func (w *world[S]) calm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+}
+
+// violate notes what must not happen.
+func (w *world[S]) violate(format string, args ...any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.violated = fmt.Errorf(format, args...)
+	return w.violated
+}
+
 // pass numbers a point and returns the fault that is scheduled there, if any.
 func (w *world[S]) pass(at point) (point, kind) {
 	w.mu.Lock()
@@ -242,6 +275,9 @@ func (w *world[S]) pass(at point) (point, kind) {
 	w.seen[at]++
 	p := at
 	p.n = w.seen[at]
+	if w.over {
+		return p, ""
+	}
 	w.points = append(w.points, p)
 	var hit kind
 	for _, f := range w.faults {
@@ -262,6 +298,12 @@ func (w *world[S]) pass(at point) (point, kind) {
 func (p *process[S]) intercept(ctx context.Context, c saga.Call, next func(context.Context) error) error {
 	if p.isGone() {
 		return errCrashed
+	}
+	if c.Saga != sagaID {
+		return next(ctx)
+	}
+	if p.isBack() {
+		return p.w.violate("call %d of the %s of %q was begun by a runner whose sagas another had finished while it waited for its turn", c.Attempt, c.Op, c.Step)
 	}
 	at, hit := p.w.pass(point{step: c.Step, op: c.Op})
 	step := next
@@ -292,106 +334,4 @@ func (p *process[S]) intercept(ctx context.Context, c saga.Call, next func(conte
 	default:
 		return next(ctx)
 	}
-}
-
-// link is a process's way to the store.
-type link[S any] struct{ p *process[S] }
-
-func (l *link[S]) up() error {
-	if l.p.isGone() {
-		return errCrashed
-	}
-	return nil
-}
-
-// write disturbs one durable write.
-func (l *link[S]) write(create bool, do func() error) error {
-	if err := l.up(); err != nil {
-		return err
-	}
-	at, hit := l.p.w.pass(point{})
-	if hit == zombie && create {
-		hit = crashBefore // who creates need not be a runner
-	}
-	switch hit {
-	case crashBefore:
-		l.p.leave(false)
-		return errCrashed
-	case crashAfter:
-		err := do()
-		l.p.leave(false)
-		return errors.Join(errCrashed, err)
-	case storeFails:
-		return fmt.Errorf("%w store failure at %s", errInjected, at)
-	case answerLost:
-		return errors.Join(fmt.Errorf("%w: the answer of %s is lost", errInjected, at), do())
-	case zombie:
-		l.p.w.mu.Lock()
-		l.p.w.zombies = append(l.p.w.zombies, l.p)
-		l.p.w.mu.Unlock()
-		l.p.leave(true)
-		<-l.p.thaw
-		err := do()
-		if err == nil {
-			l.p.w.mu.Lock()
-			l.p.w.violated = fmt.Errorf("%s of a runner whose sagas another had finished was accepted", at)
-			l.p.w.mu.Unlock()
-		}
-		return err
-	default:
-		return do()
-	}
-}
-
-// Create disturbs the write that makes the saga.
-func (l *link[S]) Create(ctx context.Context, r saga.Record) error {
-	return l.write(true, func() error { return l.p.w.store.Create(ctx, r) })
-}
-
-// Commit disturbs the writes that move it on.
-func (l *link[S]) Commit(ctx context.Context, changes []saga.Change) (results []error, err error) {
-	err = l.write(false, func() error {
-		// A frozen process writes long after its context has ended.
-		results, err = l.p.w.store.Commit(context.WithoutCancel(ctx), changes)
-		return errors.Join(append(results, err)...)
-	})
-	if results != nil && err != nil && !errors.Is(err, errCrashed) && !errors.Is(err, errInjected) {
-		err = nil // each change has its own result
-	}
-	if err != nil {
-		results = nil
-	}
-	return results, err
-}
-
-// Claim fails once the process has crashed.
-func (l *link[S]) Claim(ctx context.Context, owner string, shapes []saga.Shape, limit int) ([]saga.Record, error) {
-	if err := l.up(); err != nil {
-		return nil, err
-	}
-	return l.p.w.store.Claim(ctx, owner, shapes, limit)
-}
-
-// Beat fails once the process has crashed.
-func (l *link[S]) Beat(ctx context.Context, owner string, ttl time.Duration) error {
-	if err := l.up(); err != nil {
-		return err
-	}
-	return l.p.w.store.Beat(ctx, owner, ttl)
-}
-
-// Load fails once the process has crashed.
-func (l *link[S]) Load(ctx context.Context, id string) (saga.Record, error) {
-	if err := l.up(); err != nil {
-		return saga.Record{}, err
-	}
-	return l.p.w.store.Load(ctx, id)
-}
-
-// Scan fails once the process has crashed.
-func (l *link[S]) Scan(ctx context.Context, q saga.Query) iter.Seq2[saga.Record, error] {
-	if err := l.up(); err != nil {
-		return func(yield func(saga.Record, error) bool) { yield(saga.Record{}, err) }
-	}
-	return l.p.w.store.Scan(ctx, q)
 }
