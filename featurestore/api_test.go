@@ -301,6 +301,20 @@ func TestWindowsFollowTheClock(t *testing.T) {
 	require.InDelta(t, 9, *get(last.Add(-5 * time.Hour)).Features.Spent7d, 0)
 }
 
+// The largest limit there is does not overflow the lateness of windows.
+func TestMaxFutureOfAnyLength(t *testing.T) {
+	ctx, c := t.Context(), &clock{t: start}
+	s := featurestore.New(featurestore.NewMemoryOnline(10), nil, &featurestore.Options{Now: c.now, MaxFuture: math.MaxInt64})
+	w := spendingWindows(nil)
+	for i, at := range []time.Duration{0, 240 * time.Hour, 30 * time.Minute} {
+		require.NoError(t, w.Ingest(s)(ctx, sale{ID: fmt.Sprint(i), Customer: "a", At: start.Add(at), Amount: 1}, nil))
+	}
+	c.set(start.Add(time.Hour))
+	row, err := w.Get(ctx, s, shopper{"a"})
+	require.NoError(t, err)
+	require.Equal(t, int64(2), row.Features.Orders)
+}
+
 func TestBackfill(t *testing.T) {
 	ctx := t.Context()
 	var events []sale

@@ -24,7 +24,7 @@ type Options struct {
 	Logger *slog.Logger
 	// MaxFuture is how far ahead of now an event may lie before it is refused,
 	// since it would stand in the way of all that come after it until then.
-	// 0: 10 minutes; negative: no limit. It must not change while windows
+	// 0: 10 minutes; negative: no limit; at most 20 years. It must not change while windows
 	// with events of the last hours are stored, and be the same in a Store that
 	// joins what another one wrote.
 	MaxFuture time.Duration
@@ -54,7 +54,7 @@ func New(online Online, offline Offline, o *Options) *Store {
 	if o == nil {
 		o = &Options{}
 	}
-	s := &Store{online: online, offline: offline, maxFuture: o.MaxFuture, now: o.Now, tel: newTelemetry(o)}
+	s := &Store{online: online, offline: offline, maxFuture: min(o.MaxFuture, longestWindow), now: o.Now, tel: newTelemetry(o)}
 	if s.maxFuture == 0 {
 		s.maxFuture = 10 * time.Minute
 	}

@@ -52,8 +52,8 @@ func Events[K, E, F any](w *featurestore.Windows[K, E, F], events []E) Feed {
 }
 
 // Puts feeds a view with puts, in any order. One with a Created arrives then,
-// or at its Event if that lies further ahead than Options.MaxFuture is by default; the Created of
-// the others is their arrival.
+// or at its Event if that lies further ahead than the store's MaxFuture, which
+// is the default; the Created of the others is their arrival.
 func Puts[K, F any](v *featurestore.View[K, F], puts []featurestore.Put[K, F]) Feed {
 	var f Feed
 	for _, p := range puts {
