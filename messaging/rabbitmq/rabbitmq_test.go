@@ -38,9 +38,17 @@ func open(t *testing.T, url string, topology messaging.Topology) *messaging.Brok
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	b, err := rabbitmq.Open(ctx, url, &rabbitmq.Options{Messaging: messaging.Options{Topology: topology}})
-	require.NoError(t, err)
-	return b
+	for {
+		b, err := rabbitmq.Open(ctx, url, &rabbitmq.Options{Messaging: messaging.Options{Topology: topology}})
+		if err == nil {
+			return b
+		}
+		select { // a server that has just started hangs up on some when the machine is busy
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			require.NoError(t, err)
+		}
+	}
 }
 
 // restart runs what MAINSTAY_RABBITMQ_RESTART says: a shell command that kills
