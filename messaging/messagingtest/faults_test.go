@@ -55,7 +55,7 @@ func endure(t *testing.T, b *broken, f Faults) string {
 }
 
 func TestFaultsHoldInMemory(t *testing.T) {
-	require.Empty(t, endure(t, &broken{}, Faults{Cuts: 1, Kills: 1, Stalls: 1}))
+	require.Empty(t, endure(t, &broken{}, Faults{Cuts: 1, Kills: 1, Stalls: 1, Pause: time.Second}))
 }
 
 // twice hands out again what was acked, to whichever of so many members asks
@@ -110,7 +110,7 @@ func TestFaultsFindWhatIsHandledAgain(t *testing.T) {
 		found := endure(t, twice(func(int) bool {
 			asked++
 			return asked%1000 == 0
-		}), Faults{Cuts: 1, Kills: 2})
+		}), Faults{Cuts: 1, Kills: 2, Pause: time.Second})
 		require.Contains(t, found, "after they had been settled")
 	})
 	t.Run("when all have left", func(t *testing.T) {
