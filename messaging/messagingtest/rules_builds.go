@@ -202,7 +202,7 @@ func twoBuilds(ctx context.Context, s *scene) error {
 	if err := share(); err != nil {
 		return errors.Join(err, all.leave(stops...))
 	}
-	for ledger.Counts().Lost > 0 && ctx.Err() == nil {
+	for ledger.lost() > 0 && ctx.Err() == nil {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():

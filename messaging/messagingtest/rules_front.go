@@ -97,7 +97,7 @@ func consumersKeep(ctx context.Context, s *scene) error {
 		}
 		time.Sleep(2 * time.Millisecond) // pace, so that who comes and goes has something to do
 	}
-	for ledger.Counts().Lost > 0 && ctx.Err() == nil {
+	for ledger.lost() > 0 && ctx.Err() == nil {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
