@@ -177,3 +177,15 @@ func TestKSOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// The two zeros are equal, whatever their bits.
+func TestZerosMeet(t *testing.T) {
+	minus := math.Copysign(0, -1)
+	for _, c := range []struct{ a, b []float64 }{
+		{[]float64{0}, []float64{minus}}, {[]float64{minus}, []float64{0}}, {nil, []float64{minus, 0}}, {nil, []float64{0, 1, minus}},
+	} {
+		if !new(marks).meet(c.a, c.b) {
+			t.Errorf("%v and %v: no two are equal, want the zeros to be", c.a, c.b)
+		}
+	}
+}
