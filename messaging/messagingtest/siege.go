@@ -89,7 +89,7 @@ func (s *siege) consume(ctx context.Context) *client {
 }
 
 func handle(ctx context.Context, d *messaging.Delivery) error {
-	work := time.Duration(rand.IntN(3)) * time.Millisecond // long enough to overlap, if two had one key
+	work := time.Duration(1+rand.IntN(3)) * time.Millisecond // long enough to overlap, if two had one key
 	if rand.IntN(200) == 0 {
 		work = 100 * time.Millisecond
 	}
