@@ -63,6 +63,7 @@ func (s *servers) start(ctx context.Context, broker string) (string, error) {
 		return "", err
 	}
 	_, value, ok := strings.Cut(strings.TrimSpace(out), "=")
+	value, _, _ = strings.Cut(value, " ") // a broker has its first variable's address
 	if !ok {
 		return "", fmt.Errorf("scripts/services start %s said %q", broker, out)
 	}
