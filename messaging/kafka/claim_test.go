@@ -63,7 +63,9 @@ func TestAPauseEndsWithItsClaim(t *testing.T) {
 	group := &members{}
 	r := &receiver{group: group, woken: make(chan struct{}, 1)}
 	c := claimOf(r, 0)
-	c.add(records(0, most))
+	large := records(0, 1)
+	large[0].Value = make([]byte, mostBytes)
+	c.add(large)
 	require.Equal(t, []string{"pause map[t:[0]]"}, group.asked)
 	r.abandon(map[*claim]word{c: {}})
 	require.Equal(t, []string{"pause map[t:[0]]", "resume map[t:[0]]"}, group.asked)
