@@ -125,6 +125,32 @@ func TestManyWaitingKeysLeaveRoom(t *testing.T) {
 	})
 }
 
+// A consumer that stops has what waits wake up, to be given back: that is no
+// time to try it again.
+func TestStoppingIsNoRetry(t *testing.T) {
+	for range 50 { // whoever wakes up races the one that stops
+		synctest.Test(t, func(t *testing.T) {
+			d := newFaulty()
+			d.noDelay = true
+			b := d.front()
+			var runs atomic.Int64
+			stop := start(t, consumer(t, b, &messaging.ConsumerOptions{Concurrency: 8}, messaging.On("t", func(context.Context, *messaging.Delivery) error {
+				runs.Add(1)
+				return errBroken
+			})))
+			const keys = 100
+			for n := range keys {
+				publish(t, b, msg(fmt.Sprint(n), fmt.Sprint(n)))
+			}
+			synctest.Wait()
+			require.EqualValues(t, keys, runs.Load())
+			time.Sleep(time.Second) // of the 10 s of the first delay
+			require.NoError(t, stop())
+			require.EqualValues(t, keys, runs.Load(), "runs")
+		})
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -115,7 +115,7 @@ type session struct {
 
 	settles chan settlement
 	notes   chan driver.Noted // nil: the broker remembers nothing
-	stop    chan struct{}     // closed: begin nothing more
+	stop    chan struct{}     // closed: wait no longer; nothing begins any more
 	done    chan struct{}     // closed: nothing is left to do
 	wg      sync.WaitGroup
 }
@@ -146,8 +146,8 @@ func (c *Consumer) session(ctx context.Context, r driver.Receiver) (progress boo
 	}
 
 	progress, err = s.receive(receiving)
-	close(s.stop)
 	empty := s.lanes.finish()
+	close(s.stop) // after finish: who waits for a retry must find, on waking up, that it is to be given back
 	left := waitFor(empty, c.opts.Drain)
 	if left {
 		kill(errDrained)
